@@ -5,13 +5,13 @@ import (
 	"net"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// The settings of the engine torchserve in an endpoint's auxiliary configuration. The first five have the names and
-// the meaning of TorchServe's management API.
+// The settings of the engine torchserve in an endpoint's auxiliary configuration, beside AuxAddress, AuxProtocol,
+// AuxStream, AuxModel and AuxVersion, which are those of a model that is registered already. The first five have the
+// names and the meaning of TorchServe's management API.
 const (
 	AuxMinWorkers        = "min_workers"
 	AuxMaxWorkers        = "max_workers"
@@ -19,27 +19,16 @@ const (
 	AuxMaxBatchDelay     = "max_batch_delay"  // milliseconds
 	AuxResponseTimeout   = "response_timeout" // seconds
 	AuxHandler           = "handler"          // of a model that is no archive
-	AuxProtocol          = "protocol"         // rest or grpc
-	AuxAddress           = "address"          // of a server that somebody else runs
 	AuxManagementAddress = "management_address"
 	AuxGRPCAddress       = "grpc_address"
-	AuxModelName         = "model_name" // registered there already
-	AuxModelVersion      = "model_version"
-	AuxStream            = "stream" // over gRPC the handler answers in pieces; over REST that is seen by the answer
 )
 
 func torchServeSettings() []string {
 	return []string{
 		AuxMinWorkers, AuxMaxWorkers, AuxBatchSize, AuxMaxBatchDelay, AuxResponseTimeout, AuxHandler, AuxProtocol,
-		AuxAddress, AuxManagementAddress, AuxGRPCAddress, AuxModelName, AuxModelVersion, AuxStream,
+		AuxAddress, AuxManagementAddress, AuxGRPCAddress, AuxModel, AuxVersion, AuxStream,
 	}
 }
-
-// The protocols between an instance and TorchServe.
-const (
-	ProtocolREST = "rest"
-	ProtocolGRPC = "grpc"
-)
 
 // TorchServe are the settings of an endpoint of the engine torchserve.
 type TorchServe struct {
@@ -52,8 +41,8 @@ type TorchServe struct {
 	// Addresses of the APIs of servers that somebody else runs, nil: the server of the role torchserve. Lists of the
 	// same length.
 	Addresses, Management, GRPC []string
-	// ModelName is a model that is registered there already, "": the endpoint's own model is registered.
-	ModelName, ModelVersion string
+	// Model is a model that is registered there already, "": the endpoint's own model is registered.
+	Model, Version string
 	// Stream: answers come in pieces, over gRPC.
 	Stream bool
 }
@@ -106,8 +95,8 @@ func TorchServeOf(engine string, aux any) (TorchServe, error) {
 		}
 	}
 	if value, set := settings[AuxStream]; set {
-		if t.Stream, err = strconv.ParseBool(strings.ToLower(unquoted(fmt.Sprint(value)))); err != nil {
-			return t, &FieldError{Field: auxField(AuxStream), Value: shownValue(value), Why: "is neither true nor false"}
+		if t.Stream, err = trueOrFalse(value, auxField(AuxStream)); err != nil {
+			return t, err
 		}
 	}
 	return t, t.readTexts(settings)
@@ -117,7 +106,7 @@ func TorchServeOf(engine string, aux any) (TorchServe, error) {
 var torchServeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.\-]*(:\w+)?$`)
 
 func (t *TorchServe) readTexts(settings map[string]any) error {
-	for name, to := range map[string]*string{AuxHandler: &t.Handler, AuxModelName: &t.ModelName, AuxModelVersion: &t.ModelVersion} {
+	for name, to := range map[string]*string{AuxHandler: &t.Handler, AuxModel: &t.Model, AuxVersion: &t.Version} {
 		value, set := settings[name]
 		if !set {
 			continue
@@ -129,7 +118,7 @@ func (t *TorchServe) readTexts(settings map[string]any) error {
 	var err error
 	for name, to := range map[string]*[]string{AuxAddress: &t.Addresses, AuxManagementAddress: &t.Management, AuxGRPCAddress: &t.GRPC} {
 		if value, set := settings[name]; set {
-			if *to, err = addressesOf(auxField(name), value, name != AuxGRPCAddress); err != nil {
+			if *to, err = torchAddresses(auxField(name), value, name != AuxGRPCAddress); err != nil {
 				return err
 			}
 		}
@@ -139,22 +128,22 @@ func (t *TorchServe) readTexts(settings map[string]any) error {
 		count = len(t.GRPC)
 	}
 	switch {
-	case t.ModelName != "" && count == 0:
-		return &FieldError{Field: auxField(AuxModelName), Value: t.ModelName, Why: "is a model of a server elsewhere: give its " + AuxAddress + " too"}
-	case t.ModelVersion != "" && t.ModelName == "":
-		return &FieldError{Field: auxField(AuxModelVersion), Value: t.ModelVersion, Why: "is the version of a model that is registered already: give its " + AuxModelName + " too"}
+	case t.Model != "" && count == 0:
+		return &FieldError{Field: auxField(AuxModel), Value: t.Model, Why: "is a model of a server elsewhere: give its " + AuxAddress + " too"}
+	case t.Version != "" && t.Model == "":
+		return &FieldError{Field: auxField(AuxVersion), Value: t.Version, Why: "is the version of a model that is registered already: give its " + AuxModel + " too"}
 	case t.Protocol == ProtocolGRPC && len(t.Addresses) > 0 && len(t.GRPC) != len(t.Addresses):
 		return &FieldError{Field: auxField(AuxGRPCAddress), Why: "needs as many addresses as " + AuxAddress}
 	case len(t.Management) > 0 && len(t.Management) != count:
 		return &FieldError{Field: auxField(AuxManagementAddress), Why: "needs as many addresses as " + AuxAddress}
-	case t.ModelName == "" && count > 0 && len(t.Management) == 0:
-		return &FieldError{Field: auxField(AuxManagementAddress), Why: "is missing: the model is registered there; or give the " + AuxModelName + " of one that is registered already"}
+	case t.Model == "" && count > 0 && len(t.Management) == 0:
+		return &FieldError{Field: auxField(AuxManagementAddress), Why: "is missing: the model is registered there; or give the " + AuxModel + " of one that is registered already"}
 	}
 	return nil
 }
 
-// addressesOf reads a list of addresses of HTTP or gRPC servers, in its canonical form: with a scheme for HTTP.
-func addressesOf(field string, value any, overHTTP bool) ([]string, error) {
+// torchAddresses reads a list of addresses of HTTP or gRPC servers, in its canonical form: with a scheme for HTTP.
+func torchAddresses(field string, value any, overHTTP bool) ([]string, error) {
 	list, isList := value.([]any)
 	if !isList {
 		for item := range strings.FieldsFuncSeq(unquoted(fmt.Sprint(value)), func(r rune) bool { return r == ',' || r == ' ' }) {

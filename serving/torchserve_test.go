@@ -29,8 +29,8 @@ func TestTheSettingsOfTorchServeHaveItsNames(t *testing.T) {
 		{"address", "127.0.0.1:8080/x", "is no address"},
 		{"address", "127.0.0.1:8080", "management_address is missing"},
 		{"handler", "../x", "no name that TorchServe accepts"},
-		{"model_name", "m", "give its address"},
-		{"model_version", "1", "give its model_name"},
+		{"model", "m", "give its address"},
+		{"version", "1", "give its model"},
 	} {
 		_, err := TorchServeOf(EngineTorchServe, map[string]any{tc.setting: tc.value})
 		if err == nil || !strings.Contains(err.Error(), tc.says) {
@@ -50,7 +50,7 @@ func FuzzTorchServeAddress(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		addresses, err := addressesOf("address", text, true)
+		addresses, err := torchAddresses("address", text, true)
 		if err == nil && len(addresses) == 0 {
 			t.Errorf("%q: neither an address nor an error", text)
 		}
