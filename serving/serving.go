@@ -42,13 +42,13 @@ const (
 	EngineCustomAsync = "custom_async"
 	EngineONNX        = "onnx"
 	EngineVLLM        = "vllm"
-	EngineTorchServe  = "torchserve"
 	EngineV2          = "v2"
+	EngineTorchServe  = "torchserve"
 )
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM, EngineTorchServe, EngineV2}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineGraph, EngineVLLM, EngineV2, EngineTorchServe}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or

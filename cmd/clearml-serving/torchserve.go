@@ -23,9 +23,13 @@ func torchServeState(dataDir string) string {
 }
 
 // torchServeEngine registers models with TorchServe.
-func (a *app) torchServeEngine(dataDir string, workers *python.Engine, maxAnswer int64, log *slog.Logger) *torchserve.Engine {
+func (a *app) torchServeEngine(dataDir string, workers *python.Engine, log *slog.Logger) (*torchserve.Engine, error) {
+	maxBody, err := a.whole("max-body")
+	if err != nil {
+		return nil, err
+	}
 	return torchserve.New(torchserve.Options{
-		Dir: torchServeFolder(dataDir), Python: workers, MaxAnswer: maxAnswer, Keys: a.text("torchserve-keys"), Logger: log,
+		Dir: torchServeFolder(dataDir), Python: workers, MaxAnswer: int64(maxBody) << 20, Keys: a.text("torchserve-keys"), Logger: log,
 		Server: func() (s torchserve.Server, err error) {
 			text, err := os.ReadFile(torchServeState(dataDir))
 			switch {
@@ -39,5 +43,5 @@ func (a *app) torchServeEngine(dataDir string, workers *python.Engine, maxAnswer
 			}
 			return s, nil
 		},
-	})
+	}), nil
 }
