@@ -95,7 +95,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		a.printCopies(f)
 		a.printBatching(f)
 		a.printNative(f)
-		a.printAddresses(f)
+		a.printEngines(f)
 		if verbose {
 			a.printSignatures(f)
 		}

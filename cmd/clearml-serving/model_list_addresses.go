@@ -7,8 +7,8 @@ import (
 	"clearmlserving/serving"
 )
 
-// printAddresses shows the addresses of engines that run beside the instances, and how they do.
-func (a *app) printAddresses(f fleet) {
+// printEngines shows the addresses of engines that run beside the instances, and how they do.
+func (a *app) printEngines(f fleet) {
 	var rows [][]string
 	for _, l := range f.instances {
 		where := f.where(l)
