@@ -165,13 +165,13 @@ func (s *Service) Lend(t Ticket, size int) engine.Loan {
 	return lender.Lend(size)
 }
 
-// Signature describes the inputs and outputs of the model of an admitted endpoint; known
-// is false if nothing tells of them.
+// Signature describes the inputs and outputs of the model of an admitted endpoint, of a canary those of the target that
+// gets most requests; known is false if nothing tells of them.
 func (s *Service) Signature(t Ticket) (signature engine.Signature, known bool, failure *Failure) {
 	if t.url == nil {
 		return engine.Signature{}, false, notAdmitted()
 	}
-	live, err := s.router.Acquire(*t.url)
+	live, err := s.router.Main(*t.url)
 	if err != nil {
 		return engine.Signature{}, false, notAnswered(*t.url, err)
 	}

@@ -25,8 +25,8 @@ is not ready, and why. They are found on the ClearML server; with --serve-url on
 asked directly.
 
 Where the output is no terminal, the list is JSON by kind, as that of the Python
-product; --verbose adds the table. It also adds the signature of each endpoint: its
-inputs and outputs, and an example of a request.`,
+product; --verbose adds the table. It also adds the steps of each graph, and the
+signature of each endpoint: its inputs and outputs, and an example of a request.`,
 		Example: `  clearml-serving model list
   clearml-serving model list --format table
   clearml-serving --json model list`,
@@ -95,7 +95,9 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		a.printCopies(f)
 		a.printBatching(f)
 		a.printNative(f)
+		a.printEngines(f)
 		if verbose {
+			a.printGraphs(s)
 			a.printSignatures(f)
 		}
 		result = append(result, field{"instances", f.forJSON()})
