@@ -23,13 +23,13 @@ func TestReferenceOfCommands(t *testing.T) {
 | exit code | meaning |
 |---|---|
 `)
-	for _, part := range strings.SplitSeq(strings.TrimPrefix(exitCodesHelp, "Exit codes: "), ", ") {
+	for part := range strings.SplitSeq(strings.TrimPrefix(exitCodesHelp, "Exit codes: "), ", ") {
 		code, meaning, _ := strings.Cut(part, " ")
 		fmt.Fprintf(&b, "| %s | %s |\n", code, meaning)
 	}
 	eachCommand(silentRoot(), func(cmd *cobra.Command) {
 		fmt.Fprintf(&b, "\n## %s\n\n", cmd.CommandPath())
-		for _, paragraph := range strings.SplitSeq(strings.TrimSpace(firstOf(cmd.Long, cmd.Short)), "\n\n") {
+		for paragraph := range strings.SplitSeq(strings.TrimSpace(firstOf(cmd.Long, cmd.Short)), "\n\n") {
 			if strings.HasPrefix(paragraph, " ") {
 				fmt.Fprintf(&b, "```\n%s\n```\n\n", strings.TrimRight(paragraph, "\n"))
 			} else {
