@@ -36,6 +36,10 @@ build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
 
+.PHONY: build-darwin
+build-darwin: ## check that the program can be built for macOS, on both architectures
+	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=darwin GOARCH=$$arch $(GO) build -trimpath -o /dev/null ./cmd/...; done
+
 .PHONY: build-static
 build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx
 	@mkdir -p bin

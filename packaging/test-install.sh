@@ -24,7 +24,7 @@ base() {
   local archive=.cache/package-$1.tar
   if [ ! -s "$archive" ]; then
     echo "test-install: making a minimal Debian with ${2:-nothing else}" >&2
-    mmdebstrap --quiet --variant=minbase --include="$2" --dpkgopt=force-unsafe-io --aptopt='Acquire::Languages "none"' bookworm "$archive.part" >&2
+    mmdebstrap --quiet --format=tar --variant=minbase --include="$2" --dpkgopt=force-unsafe-io --aptopt='Acquire::Languages "none"' bookworm "$archive.part" >&2
     mv "$archive.part" "$archive"
   fi
   echo "$archive"
