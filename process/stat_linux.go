@@ -25,7 +25,7 @@ func StatOf(pid int) (Stat, bool) {
 		return n
 	}
 	return Stat{
-		Parent: number(1), Group: number(2), Stopped: fields[0] == "T", Threads: number(17),
+		Parent: number(1), Group: number(2), Stopped: fields[0] == "T", Dead: fields[0] == "Z", Threads: number(17),
 		Resident: int64(number(21) * os.Getpagesize()), CPU: time.Duration(number(11)+number(12)) * clockTick,
 	}, true
 }
