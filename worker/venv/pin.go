@@ -3,7 +3,6 @@ package venv
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -41,7 +40,8 @@ func (m *Maker) Pins(ctx context.Context, base Interpreter, folder, file string)
 			return "", err
 		}
 	}
-	_, err = m.run(ctx, r, m.o.Logger, noInstaller, base.Path, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--dry-run", "--ignore-installed",
+	// -I: files of the code's folder must not replace modules.
+	_, err = m.run(ctx, r, m.o.Logger, noInstaller, base.Path, "-I", "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--dry-run", "--ignore-installed",
 		"--progress-bar", "off", "--report", out, "-r", file)
 	if err != nil {
 		return "", err
@@ -60,7 +60,7 @@ func pinsOfUV(file string) (string, error) {
 			pins = append(pins, line)
 		}
 	}
-	return joinPins(pins)
+	return joinPins(pins), nil
 }
 
 func pinsOfPip(file string) (string, error) {
@@ -85,13 +85,11 @@ func pinsOfPip(file string) (string, error) {
 			pins = append(pins, strings.ToLower(p.Metadata.Name)+"=="+p.Metadata.Version)
 		}
 	}
-	return joinPins(pins)
+	return joinPins(pins), nil
 }
 
-func joinPins(pins []string) (string, error) {
-	if len(pins) == 0 {
-		return "", errors.New("choose versions: the installer chose none")
-	}
+// joinPins is a file of constraints; it is empty if the requirements name files only.
+func joinPins(pins []string) string {
 	slices.Sort(pins)
-	return strings.Join(pins, "\n") + "\n", nil
+	return strings.Join(append(pins, ""), "\n")
 }
