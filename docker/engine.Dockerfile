@@ -10,7 +10,7 @@ FROM ${SERVING_IMAGE} AS serving
 FROM ${ENGINE_IMAGE}
 ARG ROLE=triton
 ENV CLEARML_SERVING_HOME=/var/lib/clearml-serving HOME=/root CLEARML_SERVING_ROLE=${ROLE}
-USER root
+USER 0:0
 # The engine's model repository is in the data folder, and /models is what the original has.
 RUN install -d -o 10001 -g 0 -m 2775 /var/lib/clearml-serving /models && chmod 755 /root
 COPY --from=serving /usr/local/bin/clearml-serving /usr/local/bin/clearml-serving

@@ -123,6 +123,7 @@ var optionTable = []option{
 	{name: "remote-write-url", variables: []string{"CLEARML_SERVING_REMOTE_WRITE_URL"}, group: optionsSeries, secret: true, help: "address to which samples of metrics are sent too, by Prometheus' remote write: http://host:9090/api/v1/write"},
 	{name: "remote-write-token", variables: []string{"CLEARML_SERVING_REMOTE_WRITE_TOKEN"}, group: optionsSeries, noFlag: true, secret: true, help: "bearer token for --remote-write-url"},
 
+	{name: "files-aliases", variables: []string{"CLEARML_SERVING_FILES_ALIASES"}, group: optionsServer, noFlag: true, help: "further addresses of the ClearML server's files, with commas between, which files were registered under and which are not reached from here, such as http://127.0.0.1:8081 of a port-forward"},
 	{name: "files-destination", variables: []string{"CLEARML_SERVING_FILES_DESTINATION"}, group: optionsServer, help: "where the embedded file server keeps its files: s3://…, gs://…, azure://… or a folder (default: files in the data folder)"},
 	{name: "clearml-config-file", variables: []string{"CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE"}, group: optionsServer, noFlag: true, noFile: true, help: "the SDK's configuration (default: ~/clearml.conf)"},
 	{name: "api-host", variables: []string{"CLEARML_API_HOST", "TRAINS_API_HOST"}, group: optionsServer, noFlag: true, noFile: true, help: "address of the ClearML server's API"},

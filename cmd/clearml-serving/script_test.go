@@ -117,6 +117,8 @@ func startServer(env *testscript.Env) error {
 	env.Setenv("CLEARML_API_HOST", s.api)
 	env.Setenv("API_ADDR", l[0].Addr().String())
 	env.Setenv("CLEARML_FILES_HOST", s.files)
+	env.Setenv("FILES_HOST", s.files)
+	env.Setenv("FILES_NAME", strings.Replace(s.files, "127.0.0.1", "localhost", 1)) // the same server, by another name
 	env.Setenv("CLEARML_WEB_HOST", s.api)
 	env.Setenv("CLEARML_API_ACCESS_KEY", s.access)
 	env.Setenv("CLEARML_API_SECRET_KEY", s.secret)
