@@ -237,7 +237,7 @@ image-lint: venv-hadolint ## hadolint over the Dockerfiles
 	.venv-hadolint/bin/hadolint docker/Dockerfile docker/engine.Dockerfile
 
 HELM := v3.18.0
-HELM_UNITTEST := v1.1.2
+HELM_UNITTEST := v1.0.0
 KUBECONFORM := v0.8.0
 KUBE_SCORE := v1.20.0
 .PHONY: chart-tools

@@ -15,6 +15,6 @@ tool() { # tool NAME MODULE@VERSION
   ln -sf "$(basename "$file")" "$tools/$name"
 }
 tool helm "helm.sh/helm/v3/cmd/helm@$HELM"
-tool helm-unittest "github.com/helm-unittest/helm-unittest/cmd/untt@$HELM_UNITTEST"
+tool helm-unittest "github.com/helm-unittest/helm-unittest/cmd/helm-unittest@$HELM_UNITTEST"
 tool kubeconform "github.com/yannh/kubeconform/cmd/kubeconform@$KUBECONFORM"
 tool kube-score "github.com/zegl/kube-score/cmd/kube-score@$KUBE_SCORE"
