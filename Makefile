@@ -258,6 +258,44 @@ security: build python-env venv-sdk1 ## attacks based on known vulnerabilities, 
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Security' ./e2e/...
 	@scripts/vulnerabilities.sh $(TOOLS)
 
+# The architecture of images, as Go calls it.
+IMAGE_ARCH ?= $(shell $(GO) env GOARCH)
+.PHONY: image-programs
+image-programs: # the programs that images are made of
+	@mkdir -p dist/images/linux-$(IMAGE_ARCH)
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/images/linux-$(IMAGE_ARCH)/clearml-serving ./cmd/clearml-serving
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -tags static -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/images/linux-$(IMAGE_ARCH)/clearml-serving-static ./cmd/clearml-serving
+
+.PHONY: images
+images: image-programs ## build the container images with buildah or docker (TARGETS="inference native" TAG=latest IMAGE_ARCH=arm64)
+	@IMAGE_ARCH=$(IMAGE_ARCH) TAG=$(or $(TAG),latest) scripts/images.sh $(TARGETS)
+
+.PHONY: e2e-images
+e2e-images: image-programs python-env ## build the images twice on base images made here, without a registry, and run them under limits (Debian, root)
+	@scripts/container-lab.sh
+	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
+
+.PHONY: image-lint
+image-lint: venv-hadolint ## hadolint over the Dockerfiles
+	.venv-hadolint/bin/hadolint docker/Dockerfile docker/engine.Dockerfile
+
+HELM := v3.18.0
+HELM_UNITTEST := v1.0.0
+KUBECONFORM := v0.8.0
+KUBE_SCORE := v1.20.0
+.PHONY: chart-tools
+chart-tools: # helm and what checks the chart
+	@HELM=$(HELM) HELM_UNITTEST=$(HELM_UNITTEST) KUBECONFORM=$(KUBECONFORM) KUBE_SCORE=$(KUBE_SCORE) GO=$(GO) scripts/chart-tools.sh $(TOOLS)
+
+.PHONY: chart-check
+chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score (UPDATE=1: golden files)
+	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
+
+.PHONY: e2e-kubernetes
+e2e-kubernetes: build image-programs ## the chart with images built here in a real cluster of two nodes: 100000 requests through updates, drains, kills; 0 may fail (Debian, root; the first time an hour, then minutes; REQUESTS=100000)
+	@scripts/container-lab.sh
+	. .cache/containers/env.sh && KUBERNETES_HOME=$(KUBERNETES_HOME) CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) scripts/kubernetes/e2e.sh
+
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: only those)
 	@scripts/fuzz.sh

@@ -40,9 +40,9 @@ func availableEngines() []string {
 }
 
 // loaders makes the engines. Those of Python are workers, and code for what user code sees of them. What is extracted
-// from models is kept in dir, libraries that were installed are in home.
-func (a *app) loaders(dir, home string, workers *python.Engine, code engine.Loader, log *slog.Logger) (l loaders, err error) {
-	l = loaders{python: code, models: acceleratedEngine(dir, code, workers, log), graph: graph.New(log)}
+// from models is kept in dir, or was when made; libraries that were installed are in home.
+func (a *app) loaders(dir, home string, made madeFolders, workers *python.Engine, code engine.Loader, log *slog.Logger) (l loaders, err error) {
+	l = loaders{python: code, models: acceleratedEngine(dir, made, code, workers, log), graph: graph.New(log)}
 	if l.onnx, err = a.onnxEngine(home, workers, log); err != nil {
 		return l, err
 	}
