@@ -92,6 +92,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     endpoint.warnings += versions.warnings()
     if spec.get("signature"):
         endpoint.signature = signature.signature_of(engine, instance, model, method, columns, int(spec["max_frame"]))
+    if spec.get("signature") and (spec.get("extra") or {}).get("tell_model"):
+        endpoint.signature = signature.with_loaded(endpoint.signature, model)
     _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)
     if (spec.get("extra") or {}).get("traced"):
