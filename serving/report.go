@@ -241,6 +241,25 @@ type ModelReport struct {
 	Native *NativeReport `json:"native,omitempty"`
 	// Addresses are those of the engine, if it runs beside the instance.
 	Addresses []AddressReport `json:"addresses,omitempty"`
+	// Tokens counts those of a language model, nil: the endpoint is none.
+	Tokens *TokensReport `json:"tokens,omitempty"`
+}
+
+// TokensReport counts the tokens of a language model since it was loaded.
+type TokensReport struct {
+	Prompt     uint64 `json:"prompt_tokens"`
+	Completion uint64 `json:"completion_tokens"`
+	// First are the times from a request to the first piece of its streamed answer, Between those from
+	// each piece to the next.
+	First   TimesReport `json:"time_to_first_token"`
+	Between TimesReport `json:"time_between_tokens"`
+}
+
+// TimesReport is a histogram of times. Counts has one more element than Bounds.
+type TimesReport struct {
+	Bounds  []float64 `json:"bounds_seconds"`
+	Counts  []uint64  `json:"counts"`
+	Seconds float64   `json:"sum_seconds"`
 }
 
 // NativeReport describes the acceleration of a model.

@@ -201,10 +201,36 @@ func (s scrape) endpoint(e serving.EndpointReport) {
 	for state, n := range states {
 		s.of(workers, e.URL, float64(n), state)
 	}
+	if t := e.Model.Tokens; t != nil {
+		s.tokens(e.URL, t)
+	}
 	if b := e.Model.Batching; b != nil {
 		s.of(batchMax, e.URL, float64(b.Limit))
 		s.batches(e.URL, b)
 	}
+}
+
+// tokens exposes what a language model has used and how fast it was.
+func (s scrape) tokens(url serving.EndpointURL, t *serving.TokensReport) {
+	s.of(tokenUsage, url, float64(t.Prompt), "input")
+	s.of(tokenUsage, url, float64(t.Completion), "output")
+	endpoint, version := s.labels(url)
+	s.histogram(firstToken, timesOf(t.First), endpoint, version)
+	s.histogram(betweenTokens, timesOf(t.Between), endpoint, version)
+}
+
+func timesOf(r serving.TimesReport) *dto.Histogram {
+	h := &dto.Histogram{SampleSum: &r.Seconds}
+	upTo := uint64(0)
+	for i, n := range r.Counts {
+		upTo += n
+		if i < len(r.Bounds) {
+			cumulated := upTo
+			h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &r.Bounds[i], CumulativeCount: &cumulated})
+		}
+	}
+	h.SampleCount = &upTo
+	return h
 }
 
 // addresses exposes the addresses of engines, which several endpoints may share.

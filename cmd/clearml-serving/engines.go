@@ -14,7 +14,7 @@ import (
 var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
 
 // loaders are the engines of an instance: which loader makes the models of which kinds of endpoints.
-type loaders struct{ python, models, onnx, graph, servers engine.Loader }
+type loaders struct{ python, models, onnx, graph, servers, language, torch engine.Loader }
 
 // table names the kinds of endpoints of each loader. A new engine is one entry here.
 func (l loaders) table() []inference.Engine {
@@ -24,6 +24,8 @@ func (l loaders) table() []inference.Engine {
 		{Kinds: []string{serving.EngineONNX}, Loader: l.onnx},
 		{Kinds: []string{serving.EngineGraph}, Loader: l.graph},
 		{Kinds: []string{serving.EngineTriton, serving.EngineV2}, Loader: l.servers},
+		{Kinds: []string{serving.EngineOpenAI, serving.EngineVLLM}, Loader: l.language},
+		{Kinds: []string{serving.EngineTorchServe}, Loader: l.torch},
 	}
 }
 
@@ -47,5 +49,9 @@ func (a *app) loaders(dir, home string, workers *python.Engine, code engine.Load
 	if l.servers, err = a.v2Engine(workers, log); err != nil {
 		return l, err
 	}
-	return l, nil
+	if l.language, err = a.languageEngine(workers, log); err != nil {
+		return l, err
+	}
+	l.torch, err = a.torchServeEngine(home, workers, log)
+	return l, err
 }

@@ -68,7 +68,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library", "triton-grpc-addr", "triton-grpc-compression")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library", "triton-grpc-addr", "triton-grpc-compression", "torchserve-keys")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -307,7 +307,7 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
+	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool", "torchserve"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
