@@ -19,6 +19,8 @@ export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
 GOLANGCI_LINT := v2.15.0
 BUF := 1.75.0
 PERF_ANALYZER := 2.60.0
+GORELEASER := v2.15.1
+CYCLONEDX_GOMOD := v1.9.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := v1.8.0
@@ -34,10 +36,28 @@ build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
 
+.PHONY: build-darwin
+build-darwin: ## check that the program can be built for macOS, on both architectures
+	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=darwin GOARCH=$$arch $(GO) build -trimpath -o /dev/null ./cmd/...; done
+
 .PHONY: build-static
 build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -tags static -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving-static ./cmd/clearml-serving
+
+.PHONY: package
+package: $(TOOLS)/goreleaser-$(GORELEASER) $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD) ## build what is released, into dist/: archives, wheels, packages for Debian and RPM, lists of components, checksums
+	@packaging/build.sh '$(VERSION)' '$(TOOLS)/package'
+
+.PHONY: package-check
+package-check: venv-package ## check what make package has built: wheels, lintian, units, symbols of glibc, a second build with the same bytes (AGAIN=: without that)
+	@scripts/system-packages.sh lintian=lintian man=man-db rpm=rpm systemd-analyze=systemd objdump=binutils
+	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
+
+.PHONY: package-test
+package-test: python-env ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
+	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
+	@packaging/test-install.sh $(CASES)
 
 .PHONY: demo
 demo: ## from nothing to a checked prediction: build, serve, train, deploy, ask
@@ -70,7 +90,7 @@ canary-study: ## simulate 1000 rollouts of canaries for each case, and write the
 	CANARY_STUDY=$${ROLLOUTS:-1000} $(GO) test ./canary -run TestStudy -count 1 -timeout 3h -v
 
 .PHONY: test
-test: test-go test-python test-e2e chaos-short ## every test, the way CI runs them
+test: test-go test-python test-client test-e2e chaos-short ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"
 
 .PHONY: test-go
@@ -119,6 +139,10 @@ e2e-openai-short: build python-env venv-sdk1 venv-openai ## the same with a tiny
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
 	@cd worker/runtime && CLEARML_SERVING_TEST_PACKAGES=1 $(CURDIR)/.venv-runtime/bin/python -m pytest -q -rs -p no:cacheprovider tests
 	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
+
+.PHONY: test-client
+test-client: build venv-package ## tests of the Python package of python/: types, and the client against a running service
+	@cd python && $(CURDIR)/.venv-package/bin/python -m mypy && $(CURDIR)/.venv-package/bin/python -m pytest -q -rs -p no:cacheprovider
 
 .PHONY: test-e2e
 test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime venv-v2-triton ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
@@ -335,3 +359,15 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
 	@mkdir -p $(TOOLS)
 	GOBIN=$(TOOLS) scripts/again.sh $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
 	@mv $(TOOLS)/golangci-lint $@
+
+# Tools of make package, by the names that they call each other by.
+$(TOOLS)/goreleaser-$(GORELEASER):
+	@echo "package: installing goreleaser $(GORELEASER) into bin/tools/ (once, some minutes)"
+	@mkdir -p $(TOOLS)/package
+	GOBIN=$(TOOLS)/package scripts/again.sh $(GO) install github.com/goreleaser/goreleaser/v2@$(GORELEASER)
+	@touch $@
+
+$(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD):
+	@mkdir -p $(TOOLS)/package
+	GOBIN=$(TOOLS)/package scripts/again.sh $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_GOMOD)
+	@touch $@

@@ -53,7 +53,7 @@ var optionTable = []option{
 	{name: "log-format", variables: []string{"CLEARML_SERVING_LOG_FORMAT"}, def: "text", group: optionsProgram, help: "form of the log on stderr: text or json"},
 	{name: "log-level", variables: []string{"CLEARML_SERVING_LOG_LEVEL"}, group: optionsProgram, help: "least level that is logged: debug, info, warn or error (default: info for services, warn for other commands)"},
 	{name: "color", variables: []string{"CLEARML_SERVING_COLOR"}, def: "auto", group: optionsProgram, help: "colours: auto, always or never"},
-	{name: "python", variables: []string{"CLEARML_SERVING_PYTHON"}, group: optionsProgram, help: "Python interpreter that runs models (default: that of the active virtual environment, else python3)"},
+	{name: "python", variables: []string{"CLEARML_SERVING_PYTHON"}, group: optionsProgram, help: "Python interpreter that runs models (default: that of the active virtual environment, else of the one in which pip has installed this program, else python3)"},
 
 	{name: "serve-addr", variables: []string{"CLEARML_SERVING_SERVE_ADDR"}, def: "127.0.0.1:8080", group: optionsListen, help: "where requests are answered"},
 	{name: "api-addr", variables: []string{"CLEARML_SERVING_API_ADDR"}, def: "127.0.0.1:8008", group: optionsListen, help: "where the embedded ClearML server answers"},
