@@ -20,14 +20,13 @@ import (
 	"testing"
 )
 
-// pythonTriton is the interpreter of an environment with Triton, which make e2e-engines makes.
+// pythonTriton is the interpreter of an environment with Triton.
 func pythonTriton(t *testing.T) string {
 	t.Helper()
-	python := os.Getenv("CLEARML_SERVING_TEST_TRITON")
-	if python == "" {
-		t.Skip("CLEARML_SERVING_TEST_TRITON does not name an interpreter with Triton: make e2e-engines")
+	if os.Getenv("CLEARML_SERVING_E2E_ENGINES") == "" {
+		t.Skip("it needs Triton: make e2e-engines")
 	}
-	return python
+	return filepath.Join(root, ".venv-bench-triton/bin/python")
 }
 
 // tritonBox is a role triton with the server of NVIDIA's wheel.
