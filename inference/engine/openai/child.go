@@ -136,7 +136,7 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	defer l.Close()
+	defer l.Close() //nolint:errcheck // it was open for its number only
 	at, ok := l.Addr().(*net.TCPAddr)
 	if !ok {
 		return 0, errors.New("find a free port: it has no number")

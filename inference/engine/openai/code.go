@@ -178,9 +178,9 @@ type codeStream struct {
 	c      *code
 	inner  engine.Stream
 	p      *worker.Prepared
-	life   context.Context
+	life   context.Context //nolint:containedctx // of the request, which is longer than a call of Next
 	cancel context.CancelCauseFunc
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // that of the last call
 	unhook func() bool
 	out    []byte
 	failed error

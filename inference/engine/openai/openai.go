@@ -194,7 +194,7 @@ func (m *model) probe(ctx context.Context, address string, last *probed) error {
 		return err
 	}
 	m.authorize(request)
-	response, err := m.e.transport.RoundTrip(request)
+	response, err := m.e.transport.RoundTrip(request) //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return err
 	}
@@ -362,7 +362,7 @@ func (m *model) withCall(life context.Context, cancel context.CancelCauseFunc, q
 	if !ok {
 		return body
 	}
-	response, err := m.post(life, cancel, &question{route: q.route, contentType: jsonType, body: form.Append(nil)}, id, "")
+	response, err := m.post(life, cancel, &question{route: q.route, contentType: jsonType, body: form.Append(nil)}, id, "") //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return body
 	}
