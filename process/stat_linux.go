@@ -42,3 +42,12 @@ func All() Table {
 	}
 	return all
 }
+
+// CommandLine is the command line of a process with blanks between its words, "" if it is gone.
+func CommandLine(pid int) string {
+	text, err := os.ReadFile(filepath.Join(host.proc, strconv.Itoa(pid), "cmdline"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(strings.ReplaceAll(string(text), "\x00", " "), " ")
+}

@@ -28,6 +28,9 @@ const (
 type InstanceReport struct {
 	// Name tells the instances of a service apart, for people: "host:port".
 	Name string `json:"instance"`
+	// Role is what the process does instead of answering requests: "triton" holds the models of Triton. ""
+	// for an instance that answers requests.
+	Role string `json:"role,omitempty"`
 	// URL is where the instance answers requests, as seen from its own machine.
 	URL string `json:"serve_url"`
 	// Path is the first part of every endpoint's path there.

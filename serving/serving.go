@@ -48,7 +48,7 @@ const (
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM, EngineV2, EngineOpenAI}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineGraph, EngineVLLM, EngineV2, EngineOpenAI}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or

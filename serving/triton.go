@@ -11,10 +11,7 @@ func validateTriton(engine string, aux any) error {
 	if engine != EngineTriton {
 		return nil
 	}
-	settings, _ := aux.(map[string]any)
-	if text, ok := aux.(string); ok {
-		settings, _ = parsePbtxt(text)
-	}
+	settings := TritonSettings(aux)
 	_, input := settings["input"]
 	_, output := settings["output"]
 	_, filename := settings["default_model_filename"]
@@ -28,6 +25,16 @@ func validateTriton(engine string, aux any) error {
 		return fmt.Errorf("ERROR: You have `default_model_filename` in your config pbtxt, please remove it. It will be added automatically by the system.")
 	}
 	return nil
+}
+
+// TritonSettings are the settings of an auxiliary configuration, be it a map or a config.pbtxt. There are none if
+// it cannot be read.
+func TritonSettings(aux any) map[string]any {
+	settings, _ := aux.(map[string]any)
+	if text, ok := aux.(string); ok {
+		settings, _ = parsePbtxt(text)
+	}
+	return settings
 }
 
 // suggestTensorFlags returns the flags that replace the groups input and output; "?"
@@ -98,11 +105,7 @@ func TritonModel(url EndpointURL) string { return strings.ReplaceAll(string(url)
 // TritonDecoupled reports whether the settings for Triton say that the model answers a request with any number of
 // messages.
 func TritonDecoupled(aux any) bool {
-	settings, _ := aux.(map[string]any)
-	if text, ok := aux.(string); ok {
-		settings, _ = parsePbtxt(text)
-	}
-	policy, _ := settings["model_transaction_policy"].(map[string]any)
+	policy, _ := TritonSettings(aux)["model_transaction_policy"].(map[string]any)
 	decoupled, err := trueOrFalse(policy["decoupled"], "")
 	return err == nil && decoupled
 }

@@ -79,6 +79,7 @@ const (
 	firstPause   = 250 * time.Millisecond
 	longestPause = time.Minute
 	steady       = time.Minute // a server that was ready for so long begins a new series of failures
+	startProbes  = 5           // a server that starts is probed so many times as often
 	busy         = 20          // a server makes progress if it uses a processor for one part of so many
 )
 
@@ -271,8 +272,8 @@ func (w *watch) served() time.Duration {
 
 // run probes the process until it has ended, ctx ends, or it hangs: then it says how.
 func (w *watch) run(ctx context.Context) (hung string) {
-	ticker := time.NewTicker(w.s.o.ProbeEvery)
-	defer ticker.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	for {
 		ended, err := w.probe(ctx)
 		if ended || ctx.Err() != nil {
@@ -281,8 +282,13 @@ func (w *watch) run(ctx context.Context) (hung string) {
 		if hung := w.judge(err, time.Now()); hung != "" {
 			return hung
 		}
+		every := w.s.o.ProbeEvery
+		if w.readyAt.IsZero() {
+			every /= startProbes
+		}
+		pause.Reset(every)
 		select {
-		case <-ticker.C:
+		case <-pause.C:
 		case <-w.child.Done():
 			return ""
 		case <-ctx.Done():

@@ -149,15 +149,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	onnx, err := a.onnxEngine(dir, python, log)
-	if err != nil {
-		return nil, err
-	}
-	servers, err := a.v2Engine(python, log)
-	if err != nil {
-		return nil, err
-	}
-	language, err := a.languageEngine(python, log)
+	engines, err := a.loaders(dir, dir, python, python, log)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +165,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx, servers, language), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines.table(), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -310,31 +302,6 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 		return nil, err
 	}
 	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
-}
-
-// modelEngines are the kinds of endpoints with models of Python libraries, which may be computed in Go.
-var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
-
-// availableEngines are the kinds of endpoints that instances of this version run: those
-// that commands offer. The others of serving.Engines can be stored, for the original.
-func availableEngines() []string {
-	var kinds []string
-	for _, e := range engines(nil, nil, nil, nil, nil) {
-		kinds = append(kinds, e.Kinds...)
-	}
-	return kinds
-}
-
-// engines is the table of engines: which loader makes the models of which kinds of
-// endpoints. A new engine is one entry here.
-func engines(python, models, onnx, servers, language engine.Loader) []inference.Engine {
-	return []inference.Engine{
-		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
-		{Kinds: modelEngines, Loader: models},
-		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
-		{Kinds: []string{serving.EngineTriton, serving.EngineV2}, Loader: servers},
-		{Kinds: []string{serving.EngineOpenAI, serving.EngineVLLM}, Loader: language},
-	}
 }
 
 // makeRoom renames files that are in the place of a folder of the data plane. The

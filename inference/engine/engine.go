@@ -38,6 +38,8 @@ type Request struct {
 	// Streams: the front sends each piece of a streamed answer as an answer with tensors. Otherwise a
 	// request with tensors has one answer.
 	Streams bool
+	// Renames: an only tensor is the only input of the model, whatever its name is.
+	Renames bool
 	// Loan is the memory of Body, or of the data of Tensors, if a Lender has lent it.
 	Loan Loan
 	// ContentType is the client's, "" if it sent none.
@@ -48,7 +50,7 @@ type Request struct {
 	// Client describes the client's request, for a Model that passes it to user code. It is valid until
 	// Infer has returned. nil: the request does not come directly from a client.
 	Client func() Client
-	// Depth counts the nested send_request calls, 0 for a client's request.
+	// Depth counts the nested calls between endpoints, 0 for a client's request.
 	Depth int
 	// Sampled requests the statistics variables in Response.Stats.
 	Sampled bool
@@ -180,6 +182,8 @@ type Spec struct {
 	CodeName string
 	// ModelPath is the model's file or folder, "" if the endpoint has no model.
 	ModelPath string
+	// Framework is the library that the model was made with, as its record says, "" if it does not.
+	Framework string
 	// Variables are the names of the endpoint's logged statistics variables.
 	Variables []string
 	// Restore restores CodePath and ModelPath if they are missing or truncated; with
@@ -228,6 +232,7 @@ const (
 	KindUnavailable             // no process can answer now
 	KindTooLarge                // the request exceeds the engine's limits
 	KindBadRequest              // the engine does not support such a request
+	KindLoop                    // calls between endpoints are nested too deep
 )
 
 // Error is an engine's failure to answer, as opposed to an error answer of user
@@ -286,4 +291,27 @@ type Call struct {
 	ContentType string
 	Depth       int
 	Traceparent string // of the span that calls, "" for none
+}
+
+// Asker is a Caller for models that are made of other endpoints. That of a Runner is one.
+type Asker interface {
+	Caller
+	// Ask asks an endpoint as a client does, but without a key. It may be called from many goroutines. The
+	// arguments may be reused after it has returned. An error of the endpoint's user code is a Response; a question without an answer
+	// of the model is an *Error. whole asks for an answer without a Stream; else the caller closes that.
+	Ask(ctx context.Context, url serving.EndpointURL, req *Request, whole bool) (*Response, error)
+	// Signature describes what the model of a url takes and answers; it is empty if that is not known. depth is
+	// that of a Composed which asks, plus one.
+	Signature(url serving.EndpointURL, depth int) Signature
+	// Targets are the endpoints that a canary chooses among, else the url itself.
+	Targets(url serving.EndpointURL) []serving.EndpointURL
+	// Obstacle is the reason why no model can answer a url now, nil if one can.
+	Obstacle(url serving.EndpointURL) error
+}
+
+// Composed is a Model whose signature is made of those of others, so that it may change while it serves.
+type Composed interface {
+	Signed
+	// SignatureAt is the Signature for another Composed, which is nested in depth others.
+	SignatureAt(depth int) Signature
 }

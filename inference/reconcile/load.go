@@ -143,7 +143,9 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		return givenUp()
 	}
 	defer prepared()
-	spec := engine.Spec{URL: url, Endpoint: w.planned.Endpoint, CodeName: w.planned.PreprocessArtifact, Variables: w.variables, Limits: w.limits, Parameters: w.planned.Parameters}
+	spec := engine.Spec{
+		URL: url, Endpoint: w.planned.Endpoint, Framework: w.framework, CodeName: w.planned.PreprocessArtifact, Variables: w.variables, Limits: w.limits, Parameters: w.planned.Parameters,
+	}
 	fetched, err := r.fetch(ctx, w)
 	result.files = fetched.held
 	if err != nil {
@@ -426,7 +428,7 @@ func (r *Reconciler) fail(e *entry, result loadResult) {
 	} else {
 		r.o.Logger.Debug("endpoint still cannot be loaded", "endpoint", e.url, "attempts", f.Attempts, "reason", f.Reason)
 	}
-	if f.Final && result.want.revision.State == serving.RevisionPending {
+	if f.Final && result.want.revision.State == serving.RevisionPending && r.o.Holds == nil {
 		refusal := *f
 		refusal.NextTry = time.Time{}
 		e.refusal = &refusal

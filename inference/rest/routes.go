@@ -73,6 +73,7 @@ func (f *Front) Routes() []Route {
 		{"serve", "POST", f.prefix, EndpointKey},
 		{"serve", "GET, HEAD", serving.IdentityPath, Anybody},
 		{"serve", "GET, HEAD", openapiPath, AboutKey},
+		{"serve", "POST", mcpPath, EndpointKey},
 	}
 	for _, file := range f.page {
 		routes = append(routes, Route{"serve", "GET, HEAD", file.Path, Anybody})
@@ -104,6 +105,9 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	}
 	if !ok && h.Path == openapiPath {
 		return f.openapi(h)
+	}
+	if !ok && h.Path == mcpPath {
+		return f.routeMCP(h)
 	}
 	if !ok {
 		if i := slices.IndexFunc(f.page, func(file openapi.File) bool { return file.Path == h.Path }); i >= 0 {

@@ -98,7 +98,8 @@ func Load(ctx context.Context, workers *python.Engine, spec engine.Spec, m Middl
 		return nil, err
 	}
 	p := &Model{m: m, url: spec.URL, group: group, compute: m.Compute, processes: m.Process && group.HasMethod("process")}
-	p.signature = signatureOf(group, m.Signature, p.processes)
+	settings, _ := engine.SignatureOf(spec.Endpoint.Tensors) // as in Python: settings that are no valid signature tell nothing
+	p.signature = signatureOf(group, m.Signature, settings, p.processes)
 	if m.Batching.On() {
 		queue := 0
 		if spec.Limits != nil {
@@ -239,8 +240,9 @@ func refusal(err error, queued time.Duration) (*engine.Response, error) {
 	}, nil
 }
 
-// signatureOf is the signature of the computation with what the code tells of bodies and answers.
-func signatureOf(group *host.Group, s engine.Signature, processes bool) engine.Signature {
+// signatureOf is the signature of the computation with what the code tells of bodies and answers. What preprocess takes,
+// and postprocess returns, is known from the settings only.
+func signatureOf(group *host.Group, s, settings engine.Signature, processes bool) engine.Signature {
 	code, err := engine.ParseSignature(group.Signature())
 	if err != nil { // the computation's is known anyway
 		code = engine.Signature{}
@@ -250,9 +252,17 @@ func signatureOf(group *host.Group, s engine.Signature, processes bool) engine.S
 	}
 	s.Preprocessed = s.Preprocessed || group.HasMethod("preprocess")
 	s.Postprocessed = s.Postprocessed || group.HasMethod("postprocess")
+	var around engine.Signature
 	if s.Preprocessed { // the example is one of the computation
 		s.Example, s.ExampleOf = nil, ""
+		s.Inputs, s.ModelInputs, s.Table = nil, s.Inputs, false
+		around.Inputs = settings.Inputs
 	}
+	if s.Postprocessed {
+		s.Outputs, s.ModelOutputs = nil, s.Outputs
+		around.Outputs = settings.Outputs
+	}
+	s = s.With(around)
 	if code.BodySchema != nil {
 		s.BodySchema, s.Example, s.ExampleOf = code.BodySchema, code.Example, code.ExampleOf
 	}
