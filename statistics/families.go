@@ -121,6 +121,11 @@ var (
 	readerLag       = newFamily(isGauge, "statistics_lag_messages", "Messages of the partitions of this replica that it has not counted yet.", "partition")
 	readerAborted   = newFamily(isCounter, "statistics_aborted_transactions_total", "Transactions that were repeated because partitions changed between replicas.")
 
+	addressHealthy     = newFamily(isGauge, "engine_address_healthy", "1 if an address of an engine that runs beside the instance gets requests, 0 if it is ejected or on trial.", "engine", "address")
+	addressOutstanding = newFamily(isGauge, "engine_address_outstanding_requests", "Requests that the engine at an address has now.", "engine", "address")
+	addressAnswered    = newFamily(isCounter, "engine_address_answered_total", "Requests that the engine at an address has answered, its errors included.", "engine", "address")
+	addressFailed      = newFamily(isCounter, "engine_address_failed_total", "Requests that failed at an address: no connection, a lost one, an answer that is not of the protocol.", "engine", "address")
+
 	keysRefused   = newFamily(isCounter, "unauthorized_requests_total", "Requests without a key that is good for what they asked.")
 	memoryTaken   = newFamily(isGauge, "workers_memory_bytes", "Memory of all worker processes and of those that fork them. Only with a memory budget.")
 	memoryBudget  = newFamily(isGauge, "workers_memory_budget_bytes", "Bound of clearml_serving_workers_memory_bytes.")
@@ -144,6 +149,7 @@ func sections() []section {
 		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts, workerMemory, workerCPU}},
 		{"Batching", []*family{batchRows, batchMax}},
 		{"Language models", []*family{tokenUsage, firstToken, betweenTokens}},
+		{"Engines beside the instance", []*family{addressHealthy, addressOutstanding, addressAnswered, addressFailed}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
 		{"Drift", []*family{driftValues, driftUnexpected}},
 		{"Statistics for Kafka", []*family{forwardedSent, forwardedLost, forwardedWaiting, forwardedStored}},

@@ -95,6 +95,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		a.printCopies(f)
 		a.printBatching(f)
 		a.printNative(f)
+		a.printEngines(f)
 		if verbose {
 			a.printGraphs(s)
 			a.printSignatures(f)

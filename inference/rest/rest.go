@@ -236,10 +236,10 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		return f.answerV1(ctx, r, admitted)
 	case v2index:
 		return f.answerIndex(r.Body)
-	case *openAIQuestion:
-		return f.answerOpenAI(ctx, r, admitted)
 	case mcpMessage:
 		return f.answerMCP(ctx, r)
+	case *openAIQuestion:
+		return f.answerOpenAI(ctx, r, admitted)
 	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))

@@ -551,7 +551,7 @@ func (p *Pool) watch(ctx context.Context, a *address) {
 
 // probe calls the probe with its deadline. A panic is an error.
 func (p *Pool) probe(ctx context.Context, index int) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, p.o.Timeout, fmt.Errorf("it has not answered a probe within %s: %w", p.o.Timeout, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, p.o.Timeout, silence(p.o.Timeout))
 	defer cancel()
 	defer func() {
 		if r := recover(); r != nil {
@@ -563,3 +563,13 @@ func (p *Pool) probe(ctx context.Context, index int) (err error) {
 	}
 	return err
 }
+
+// silence is the error of a probe that a server has not answered in that time.
+type silence time.Duration
+
+func (s silence) Error() string {
+	return fmt.Sprintf("it has not answered a probe within %s", time.Duration(s))
+}
+
+// Is reports it as the end of a deadline.
+func (silence) Is(target error) bool { return target == context.DeadlineExceeded } //nolint:errorlint // an identity

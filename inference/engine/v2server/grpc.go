@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -246,11 +247,20 @@ func (e *ended) judge(over, err error) error {
 	return remote.Broken(&Garbage{errors.New(grpcWords(err))})
 }
 
-// grpcWords is the text of an error of gRPC.
+// grpcWords is the text of an error of gRPC, without the layers of its library.
 func grpcWords(err error) string {
 	s := status.Convert(err)
-	if s.Code() == codes.Unknown {
-		return s.Message()
+	text := s.Message()
+	if _, quoted, ok := strings.Cut(text, `desc = "`); ok {
+		if inner, err := strconv.Unquote(`"` + strings.TrimSuffix(quoted, `"`) + `"`); err == nil {
+			text = inner
+		}
 	}
-	return fmt.Sprintf("%s: %s", s.Code(), s.Message())
+	for _, layer := range []string{"transport: ", "Error while dialing: "} {
+		text = strings.TrimPrefix(text, layer)
+	}
+	if s.Code() == codes.Unavailable || s.Code() == codes.Unknown {
+		return text
+	}
+	return fmt.Sprintf("%s: %s", s.Code(), text)
 }
