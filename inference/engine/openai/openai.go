@@ -244,6 +244,16 @@ func (m *model) name() string {
 // Speaks implements engine.Speaker.
 func (m *model) Speaks() bool { return true }
 
+// signature tells of requests what all servers have in common.
+var signature = engine.Signature{ //nolint:gochecknoglobals // a constant
+	Source:     engine.SourceNone,
+	BodySchema: json.RawMessage(`{"type":"object","properties":{"messages":{"type":"array","items":{"type":"object"}}}}`),
+	Example:    json.RawMessage(`{"messages":[{"role":"user","content":"Hello"}],"max_tokens":50}`), ExampleOf: engine.ExampleMade,
+}
+
+// Signature implements engine.Signed.
+func (m *model) Signature() engine.Signature { return signature }
+
 // Infer implements engine.Model.
 func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	if req.Tensors != nil {
