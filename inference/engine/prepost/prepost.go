@@ -250,8 +250,11 @@ func signatureOf(group *host.Group, s engine.Signature, processes bool) engine.S
 	}
 	s.Preprocessed = s.Preprocessed || group.HasMethod("preprocess")
 	s.Postprocessed = s.Postprocessed || group.HasMethod("postprocess")
-	if s.Preprocessed { // the example is one of the computation
-		s.Example, s.ExampleOf = nil, ""
+	if s.Preprocessed { // the inputs and the example are those of the computation; the code takes what it likes
+		s.Inputs, s.ModelInputs, s.Table, s.Example, s.ExampleOf = nil, s.Inputs, false, nil, ""
+	}
+	if s.Postprocessed {
+		s.Outputs, s.ModelOutputs = nil, s.Outputs
 	}
 	if code.BodySchema != nil {
 		s.BodySchema, s.Example, s.ExampleOf = code.BodySchema, code.Example, code.ExampleOf
