@@ -86,6 +86,15 @@ ONNXRUNTIME = $$(ls $(CURDIR)/.venv-onnx/lib/python*/site-packages/onnxruntime/c
 onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
 	.venv-onnx/bin/python onnxruntime/testdata/make.py
 
+# The judges of MCP: the conformance suite, which needs a newer Node.js than systems have.
+MCP_CONFORMANCE = 0.2.0-alpha.12
+MCP_NODE = 22.23.3
+
+.PHONY: e2e-mcp
+e2e-mcp: build python-env venv-sdk1 venv-mcp ## endpoints as tools for agents: the conformance suite of MCP, and the client of its SDK for Python
+	@test -x .cache/mcp/node_modules/.bin/node || { echo "e2e-mcp: conformance suite $(MCP_CONFORMANCE)"; mkdir -p .cache/mcp && npm install --prefix .cache/mcp --no-audit --no-fund --loglevel error @modelcontextprotocol/conformance@$(MCP_CONFORMANCE) node@$(MCP_NODE); }
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_MCP=$(CURDIR)/.cache/mcp $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesMCP' ./e2e
+
 # Packages with real ONNX models, unpacked.
 .PHONY: onnx-packages
 onnx-packages:

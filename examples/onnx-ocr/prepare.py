@@ -11,8 +11,9 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-import onnxruntime
 from PIL import Image, ImageDraw, ImageFont
+
+import onnxruntime
 
 MODELS = {
     "detect.onnx": "ch_PP-OCRv4_det_infer.onnx",
@@ -39,9 +40,7 @@ def main() -> None:
         "\n".join(characters), encoding="utf-8"
     )
     draw().save(arguments.folder / "invoice.png")
-    print(
-        f"trained elsewhere: {len(MODELS)} models with {len(characters)} characters; drawn: {len(LINES)} lines"
-    )
+    print(f"{len(MODELS)} models with {len(characters)} characters; an image of {len(LINES)} lines")
 
 
 def package_folder() -> Path:

@@ -108,11 +108,15 @@ func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (*
 	if err != nil {
 		return failed(err.Error()), nil
 	}
-	ticket, failure := s.core.Admit(inference.Head{Endpoint: t.url, Key: keyOf(req.Extra)})
+	id := ""
+	if req.Extra != nil {
+		id = req.Extra.Header.Get(RequestID)
+	}
+	ticket, failure := s.core.Admit(inference.Head{Endpoint: t.url, Key: keyOf(req.Extra), ID: id})
 	if failure != nil {
 		return failed(failure.Text), nil //nolint:nilerr // it is the result
 	}
-	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{Body: body, ContentType: "application/json"}})
+	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: id, Body: body, ContentType: "application/json"}})
 	switch {
 	case failure != nil:
 		return failed(failure.Text), nil //nolint:nilerr // it is the result
