@@ -41,8 +41,8 @@ class Preprocess:
     def process(self, data: dict, state, collect):
         raise ValueError("this tool fails")
 `,
-	"test_simple_text": responds(`"This is a simple text response for testing.", content_type="text/plain"`),
-	"test_image_content": responds(`base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="), content_type="image/png"`),
+	"test_simple_text":       responds(`"This is a simple text response for testing.", content_type="text/plain"`),
+	"test_image_content":     responds(`base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="), content_type="image/png"`),
 	"test_audio_content":     responds(`base64.b64decode("UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQAAAAA="), content_type="audio/wav"`),
 	"test_embedded_resource": responds(`b"\xff\xfe\x00 no text", content_type="application/octet-stream"`),
 	"test_error_handling": `
