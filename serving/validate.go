@@ -64,10 +64,19 @@ func validateModel(url, engine string, tensors Tensors, aux any) error {
 	if _, err := ONNXOf(engine, aux); err != nil {
 		return err
 	}
+	if _, err := V2Of(engine, aux); err != nil {
+		return err
+	}
 	if _, err := Accelerate(engine, aux); err != nil {
 		return err
 	}
+	if _, err := TorchServeOf(engine, aux); err != nil {
+		return err
+	}
 	if _, err := GraphOf(engine, aux); err != nil {
+		return err
+	}
+	if _, err := OpenAIOf(engine, aux); err != nil {
 		return err
 	}
 	return tensors.validate(engine)

@@ -86,7 +86,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		switch {
 		case err != nil:
 			a.print.notice("Notice: the state of the running service is not known: %v", err)
-		case len(f.instances)+len(f.silent) == 0:
+		case len(f.answering())+len(f.silent) == 0:
 			a.print.notice("Notice: the state of the running service is not known: %v", noInstance())
 		}
 		a.printEndpointTable(s, f)
@@ -95,6 +95,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		a.printCopies(f)
 		a.printBatching(f)
 		a.printNative(f)
+		a.printEngines(f)
 		if verbose {
 			a.printGraphs(s)
 			a.printSignatures(f)

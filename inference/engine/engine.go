@@ -44,6 +44,9 @@ type Request struct {
 	Loan Loan
 	// ContentType is the client's, "" if it sent none.
 	ContentType string
+	// Route is the path of a request in the OpenAI API, such as "v1/chat/completions", whose model is this
+	// endpoint. "": the request is none of that API. A Model that does not know it answers the body.
+	Route string
 	// Client describes the client's request, for a Model that passes it to user code. It is valid until
 	// Infer has returned. nil: the request does not come directly from a client.
 	Client func() Client
@@ -153,6 +156,12 @@ type VariableSetter interface {
 	SetVariables(names []string) error
 }
 
+// Speaker is a Model that answers requests with a Route.
+type Speaker interface {
+	// Speaks reports whether the Model answers any of them.
+	Speaks() bool
+}
+
 // LendFrom is the size from which a body is received into a Lender's memory; copying
 // smaller ones is as fast.
 const LendFrom = 256 << 10
@@ -173,6 +182,8 @@ type Spec struct {
 	CodeName string
 	// ModelPath is the model's file or folder, "" if the endpoint has no model.
 	ModelPath string
+	// Framework is the library that the model was made with, as its record says, "" if it does not.
+	Framework string
 	// Variables are the names of the endpoint's logged statistics variables.
 	Variables []string
 	// Restore restores CodePath and ModelPath if they are missing or truncated; with
@@ -181,6 +192,8 @@ type Spec struct {
 	Restore func(ctx context.Context, distrust bool) error
 	// Limits bound the endpoint's resources, nil: the instance's limits.
 	Limits *serving.Limits
+	// Parameters are the settings of the service that the endpoint's engine reads.
+	Parameters serving.Parameters
 }
 
 // Loader creates models of one kind of endpoint.
@@ -229,7 +242,9 @@ type Error struct {
 	Endpoint   serving.EndpointURL
 	Text       string
 	RetryAfter time.Duration // for KindOverloaded and KindUnavailable, 0: unknown
-	Err        error
+	// Fallback is the endpoint that is to answer instead, "" for none. The Model has sent nothing.
+	Fallback serving.EndpointURL
+	Err      error
 }
 
 func (e *Error) Error() string {
@@ -249,7 +264,10 @@ type LoadError struct {
 	Traceback string // trimmed to user code, "" if there is none
 	UserCode  bool   // a fault of user code
 	Final     bool   // every attempt fails, on every machine, until the endpoint changes
-	Err       error
+	// Within bounds the time until the next attempt, as of a load that waits for a server beside this
+	// instance. 0: no bound.
+	Within time.Duration
+	Err    error
 }
 
 func (e *LoadError) Error() string { return e.Text }
