@@ -31,6 +31,7 @@ type PlannedEndpoint struct {
 	Code       *ModelCode    // code of the model, used instead of the preprocess artifact
 	State      RevisionState // of a version made by a monitoring: see MonitoredModel
 	Unready    bool          // a version that gets no share yet: other versions can answer
+	Unloaded   *Unloaded     // it is out of service; nil: it is not
 	Metrics    MetricLogging
 	Drift      DriftSettings
 	// Reference is a summary of the data that variables are compared with, in the form of package
@@ -78,7 +79,9 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	}
 	usable := make(map[EndpointURL]bool, len(p.Endpoints))
 	for url, e := range p.Endpoints {
-		usable[url] = e.State != RevisionRefused && !e.Unready
+		e.Unloaded = s.unloaded(url, e)
+		p.Endpoints[url] = e
+		usable[url] = e.State != RevisionRefused && !e.Unready && e.Unloaded == nil
 	}
 	canaries := make(map[EndpointURL]bool, len(s.Canaries))
 	for key := range s.Canaries {

@@ -29,6 +29,7 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
 	"clearmlserving/inference/rollout"
+	"clearmlserving/operations"
 	"clearmlserving/process"
 	"clearmlserving/recurring"
 	"clearmlserving/serving"
@@ -190,6 +191,17 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		return nil, err
 	}
 	hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	o.Control = func(ctx context.Context, id string, name serving.EndpointURL, load bool, by string) ([]serving.EndpointURL, error) {
+		s, err := operations.Open(ctx, client, id)
+		if err != nil {
+			return nil, err
+		}
+		urls, err := s.SetLoaded(ctx, name, load, by)
+		if changed != nil {
+			changed()
+		}
+		return urls, err
+	}
 	decider := rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
 	o.Rollout = decider.Report
 	opened := func(task string) {

@@ -200,7 +200,7 @@ func (f handler) Refused(h *listener.Head, status int) {
 // Refusal implements listener.Refuser.
 func (f handler) Refusal(h *listener.Head, status int, text string) *listener.Response {
 	switch h.Admitted.(type) {
-	case *v1question, *v2question, v2index:
+	case *v1question, *v2question, v2index, *v2change:
 		return f.origins.mark(h, v2Error(status, text))
 	}
 	return nil
@@ -221,6 +221,8 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		return f.answerV1(ctx, r, admitted)
 	case v2index:
 		return f.answerIndex(r.Body)
+	case *v2change:
+		return f.changeModel(ctx, admitted, r.Body)
 	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))
