@@ -239,8 +239,9 @@ type ModelReport struct {
 // NativeReport describes the acceleration of a model.
 type NativeReport struct {
 	Setting Acceleration `json:"accelerate"`
-	// On: the model is computed in Go. Reason says why it is not.
+	// On: the model is computed in Go, or by what By names: ONNX Runtime. Reason says why it is not.
 	On     bool   `json:"on"`
+	By     string `json:"by,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	// Model is the model's class, Method the method that answers requests, Releases are those of the
 	// packages that the model was compared with.

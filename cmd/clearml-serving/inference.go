@@ -23,6 +23,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/native"
+	"clearmlserving/inference/engine/onnx"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/grpcfront"
 	"clearmlserving/inference/instance"
@@ -165,7 +166,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, onnx, log), onnx), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -413,9 +414,10 @@ func (a *app) restOptions() (rest.Options, error) {
 	}, errors.Join(err, err2, err3, err4)
 }
 
-// acceleratedEngine computes models in Go whose endpoints ask for it, and leaves the others to inPython.
-func acceleratedEngine(dataDir string, inPython engine.Loader, workers *python.Engine, log *slog.Logger) *native.Engine {
+// acceleratedEngine computes models in Go whose endpoints ask for it, or converts them, and leaves the others to inPython.
+func acceleratedEngine(dataDir string, inPython engine.Loader, workers *python.Engine, converted *onnx.Engine, log *slog.Logger) *native.Engine {
 	return native.New(native.Options{
+		ONNX: converted, ONNXRuntime: converted.Library,
 		Python: inPython, Workers: workers, Host: workers.Host(), Dir: filepath.Join(dataDir, "native"), RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
 	})
 }

@@ -261,7 +261,7 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	}
 	watch := make(watcher, 1)
 	stubbed := stubbedEngine{python, t.stubs}
-	o.Engines, o.Files, o.Source, o.Logger = engines(stubbed, acceleratedEngine(t.dataDir, stubbed, python, log), onnx), t.files, fixedState{state}, log
+	o.Engines, o.Files, o.Source, o.Logger = engines(stubbed, acceleratedEngine(t.dataDir, stubbed, python, onnx, log), onnx), t.files, fixedState{state}, log
 	o.Followers = []reconcile.Follower{watch}
 	service := inference.New(o)
 	runCtx, stop := context.WithCancel(ctx)
