@@ -25,6 +25,7 @@ import (
 	"clearmlserving/inference/engine/native"
 	"clearmlserving/inference/engine/onnx"
 	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/engine/v2server"
 	"clearmlserving/inference/grpcfront"
 	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
@@ -44,7 +45,8 @@ import (
 )
 
 func inferenceCommand(a *app) *cobra.Command {
-	var name string
+	var name, endpoint string
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "inference",
 		Short: "Run the inference service alone",
@@ -53,12 +55,32 @@ one that clearml.conf and the CLEARML_ variables name, as the SDK reads them.
 
 It serves the service of --id, --name or CLEARML_SERVING_TASK_ID, else the first
 active one, and follows its configuration every CLEARML_SERVING_POLL_FREQ minutes.
-When the ClearML server is away it goes on with what it knew last, also at start.`,
+When the ClearML server is away it goes on with what it knew last, also at start.
+
+With --folder it needs no ClearML server: it serves what "clearml-serving build" has
+written, or a model file or a folder as "clearml-serving run" takes it.`,
 		Example: `  clearml-serving --id <service_id> inference
-  CLEARML_SERVING_TASK_ID=<service_id> CLEARML_SERVING_POLL_FREQ=0.1 clearml-serving inference --serve-addr 0.0.0.0:8080`,
+  CLEARML_SERVING_TASK_ID=<service_id> CLEARML_SERVING_POLL_FREQ=0.1 clearml-serving inference --serve-addr 0.0.0.0:8080
+  clearml-serving inference --folder /mnt/models --endpoint churn`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runInference(cmd.Context(), name) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			folder, err := a.folderOption()
+			switch {
+			case err != nil:
+				return err
+			case folder != "":
+				return a.runFolder(cmd.Context(), folder, firstOf(endpoint, a.text("folder-endpoint")), check)
+			case check || endpoint != "":
+				return usagef(cmd, "--check and --endpoint are for --folder")
+			}
+			return a.runInference(cmd.Context(), name)
+		},
 	}
+	cmd.Flags().StringVar(&endpoint, "endpoint", "", "name of the endpoint of a model that --folder names (default: that of the file or folder)")
+	mark(cmd.Flags(), "endpoint", markOurs)
+	cmd.Flags().BoolVar(&check, "check", false, "with --folder: load everything, make the Python environments of endpoints, and end; fails if something cannot be served")
+	mark(cmd.Flags(), "check", markOurs)
+	a.declare(cmd.Flags(), "folder")
 	cmd.Flags().StringVar(&name, "name", "", "name of the serving service (default: the first active one)")
 	mark(cmd.Flags(), "name", markOurs)
 	a.declareInference(cmd.Flags())
@@ -69,7 +91,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library", "triton-grpc-addr", "triton-grpc-compression", "torchserve-keys")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -110,6 +132,12 @@ type inferenceSetup struct {
 	others  []prometheus.Collector // metrics of other parts of the process, for scrapes
 	push    *pusher                // gets the client and the id of the instance's record; nil: none
 	query   timeseries.Querier     // evaluates the conditions of canaries; nil: seriesOf
+
+	// folder is served instead of a service of a ClearML server; nil: it is not.
+	folder *reconcile.Folder
+	made   madeFolders
+	// status, if set, gets the function that returns the newest status.
+	status func(func() serving.Status)
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
@@ -131,11 +159,14 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err := a.makeRoom(setup.sockets); err != nil {
 		return nil, err
 	}
-	client, err := clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion})
-	if err != nil {
-		return nil, err
+	var client *clearml.Client // nil: there is no ClearML server
+	if setup.folder != nil {
+		o.Source, o.Files = setup.folder, setup.folder
+		err = a.folderFiles(dir, setup.folder, log)
+	} else if client, err = clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion}); err == nil {
+		o.Files, err = a.modelFiles(dir, client, log)
 	}
-	if o.Files, err = a.modelFiles(dir, client, log); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	budget, err := a.memoryBudget(log)
@@ -146,11 +177,11 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	python, err := a.pythonEngine(dir, setup.config, budget, tracer != nil, log)
+	python, err := a.pythonEngine(dir, setup.config, setup.made, budget, tracer != nil, log)
 	if err != nil {
 		return nil, err
 	}
-	onnx, err := a.onnxEngine(dir, python, log)
+	engines, err := a.loaders(dir, dir, setup.made, python, python, log)
 	if err != nil {
 		return nil, err
 	}
@@ -166,60 +197,62 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, onnx, log), onnx), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines.table(), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
 	}
-	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
-	var changed func()
-	if setup.changes == nil {
-		looks := reconcile.NewServiceChanges(source)
-		setup.changes, changed = looks, looks.Look
-	}
-	o.Source = source
-	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(serve.Port())
-	o.Changes, o.Poll = setup.changes, setup.poll
-	o.RecordingsDir = recordingsDir(dir)
-	o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	if setup.query == nil {
-		if setup.query, err = a.seriesOf(client); err != nil {
-			return nil, err
+	o.Instance, o.Poll, o.RecordingsDir = instanceName(serve.Port()), setup.poll, recordingsDir(dir)
+	health := process.NewHealthMeter(dir, os.Environ())
+	var decider *rollout.Decider // nil without a ClearML server: nobody can move a canary
+	if client != nil {
+		source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+		var changed func()
+		if setup.changes == nil {
+			looks := reconcile.NewServiceChanges(source)
+			setup.changes, changed = looks, looks.Look
 		}
-	}
-	transport, err := a.transport()
-	if err != nil {
-		return nil, err
-	}
-	hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	o.Control = func(ctx context.Context, id string, name serving.EndpointURL, load bool, by string) ([]serving.EndpointURL, error) {
-		s, err := operations.Open(ctx, client, id)
+		o.Source, o.Changes = source, setup.changes
+		o.Journal = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}
+		o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
+		if setup.query == nil {
+			if setup.query, err = a.seriesOf(client); err != nil {
+				return nil, err
+			}
+		}
+		transport, err := a.transport()
 		if err != nil {
 			return nil, err
 		}
-		urls, err := s.SetLoaded(ctx, name, load, by)
-		if changed != nil {
-			changed()
+		o.Control = func(ctx context.Context, id string, name serving.EndpointURL, load bool, by string) ([]serving.EndpointURL, error) {
+			s, err := operations.Open(ctx, client, id)
+			if err != nil {
+				return nil, err
+			}
+			urls, err := s.SetLoaded(ctx, name, load, by)
+			if changed != nil {
+				changed()
+			}
+			return urls, err
 		}
-		return urls, err
-	}
-	decider := rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
-	o.Rollout = decider.Report
-	opened := func(task string) {
-		python.SetInstanceTask(task)
-		decider.Opened(task)
+		hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		decider = rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
+		o.Rollout = decider.Report
+		opened := func(task string) {
+			python.SetInstanceTask(task)
+			decider.Opened(task)
+			if setup.push != nil {
+				setup.push.opened(task)
+			}
+		}
 		if setup.push != nil {
-			setup.push.opened(task)
+			setup.push.client = client
 		}
+		o.Followers = []reconcile.Follower{instance.New(instance.Options{
+			Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: firstOf(bare(a.text("instance-url")), serve.URL()), Suffix: front.Suffix,
+			Key: front.Identity.Public(), Usage: usageMeter(), Machine: health.Measure, Console: console, Opened: opened, Logger: log,
+		}), decider}
 	}
-	if setup.push != nil {
-		setup.push.client = client
-	}
-	health := process.NewHealthMeter(dir, os.Environ())
-	o.Followers = []reconcile.Follower{instance.New(instance.Options{
-		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
-		Key: front.Identity.Public(), Usage: usageMeter(), Machine: health.Measure, Console: console, Opened: opened, Logger: log,
-	}), decider}
 	metrics := statistics.Open(filepath.Join(dir, "inference", "statistics-"+cacheName(id, setup.name)), log)
 	sender, err := a.statisticsSender(filepath.Join(dir, "inference", "statistics-queue-"+cacheName(id, setup.name)), metrics, log)
 	if err != nil {
@@ -236,7 +269,12 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	}
 	front.Feedback, o.Observers, o.Followers = truths, []inference.Observer{truths, logged}, append(o.Followers, follower, requestLogFollower{logged})
 	core := inference.New(o)
-	decider.Arms(core.Arms)
+	if decider != nil {
+		decider.Arms(core.Arms)
+	}
+	if setup.status != nil {
+		setup.status(core.Status)
+	}
 	if front.Metrics, err = metrics.Handler(core.Status, log, append(setup.others, truths, logged)...); err != nil {
 		return nil, err
 	}
@@ -316,33 +354,10 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
 }
 
-// modelEngines are the kinds of endpoints with models of Python libraries, which may be computed in Go.
-var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
-
-// availableEngines are the kinds of endpoints that instances of this version run: those
-// that commands offer. The others of serving.Engines can be stored, for the original.
-func availableEngines() []string {
-	var kinds []string
-	for _, e := range engines(nil, nil, nil) {
-		kinds = append(kinds, e.Kinds...)
-	}
-	return kinds
-}
-
-// engines is the table of engines: which loader makes the models of which kinds of
-// endpoints. A new engine is one entry here.
-func engines(python, models, onnx engine.Loader) []inference.Engine {
-	return []inference.Engine{
-		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
-		{Kinds: modelEngines, Loader: models},
-		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
-	}
-}
-
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
+	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool", "torchserve"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
@@ -415,16 +430,21 @@ func (a *app) restOptions() (rest.Options, error) {
 }
 
 // acceleratedEngine computes models in Go whose endpoints ask for it, or converts them, and leaves the others to inPython.
-func acceleratedEngine(dataDir string, inPython engine.Loader, workers *python.Engine, converted *onnx.Engine, log *slog.Logger) *native.Engine {
-	return native.New(native.Options{
+// What was proven when an image was built is not proven again.
+func acceleratedEngine(dataDir string, made madeFolders, inPython engine.Loader, workers *python.Engine, converted *onnx.Engine, log *slog.Logger) *native.Engine {
+	o := native.Options{
 		ONNX: converted, ONNXRuntime: converted.Library,
-		Python: inPython, Workers: workers, Host: workers.Host(), Dir: filepath.Join(dataDir, "native"), RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
-	})
+		Python: inPython, Workers: workers, Host: workers.Host(), Dir: filepath.Join(dataDir, "native"), Made: made.native, RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
+	}
+	if made.writes && made.native != "" {
+		o.Dir, o.Made = made.native, ""
+	}
+	return native.New(o)
 }
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
-func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker.Budget, traced bool, log *slog.Logger) (*python.Engine, error) {
+func (a *app) pythonEngine(dataDir string, config clearml.Config, made madeFolders, budget *worker.Budget, traced bool, log *slog.Logger) (*python.Engine, error) {
 	env := a.workerEnv(config)
 	account, env, err := a.workerAccount(dataDir, env)
 	workers, err2 := a.whole("num-process")
@@ -447,8 +467,19 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker
 			}
 			return found, err
 		},
-		Env: env, Environments: a.environments(dataDir, log), Extra: a.extraPackages(),
+		Env: env, Environments: a.environments(dataDir, made, log), Extra: a.extraPackages(),
 	})}), nil
+}
+
+// v2Engine asks Triton and other servers of the V2 protocol.
+func (a *app) v2Engine(workers *python.Engine, log *slog.Logger) (*v2server.Engine, error) {
+	compressed, err := a.on("triton-grpc-compression")
+	if err != nil {
+		return nil, err
+	}
+	return v2server.New(v2server.Options{
+		Python: workers, Triton: a.text("triton-grpc-addr"), TritonCompression: compressed, Variable: os.Getenv, Logger: log,
+	}), nil
 }
 
 // recordingsDir is where an instance keeps recorded requests.

@@ -81,6 +81,15 @@ func NewLive(url serving.EndpointURL, id serving.ModelID, m engine.Model) *Live 
 
 // Signature describes the model's inputs and outputs; known is false if nothing tells of them.
 func (l *Live) Signature() (s engine.Signature, known bool) {
+	if composed, ok := l.Model.(engine.Composed); ok {
+		s = composed.Signature()
+		l.lessonsMu.Lock()
+		defer l.lessonsMu.Unlock()
+		if l.lessons != nil {
+			s = l.lessons.Apply(s)
+		}
+		return s, s.Source != engine.SourceNone
+	}
 	signed, ok := l.Model.(engine.Signed)
 	if s := l.described.Load(); s != nil {
 		return *s, ok || s.Source != engine.SourceNone
@@ -131,7 +140,10 @@ func (l *Live) Learn(e serving.Exchange) {
 		l.lessons = &engine.Lessons{}
 	}
 	if l.described.Load() == nil {
-		l.told, _ = l.Signature()
+		l.told = engine.Signature{Source: engine.SourceNone}
+		if signed, ok := l.Model.(engine.Signed); ok {
+			l.told = signed.Signature()
+		}
 	}
 	if l.lessons.Add(e, engine.ExampleRecorded) {
 		l.describe()

@@ -41,6 +41,8 @@ type conversion struct {
 	Refused   string               `json:"refused,omitempty"`
 	Report    serving.NativeReport `json:"report"`
 	Signature json.RawMessage      `json:"signature,omitempty"`
+
+	file string
 }
 
 // convert serves a model that Go does not compute with ONNX Runtime, if a package of the interpreter converts it and the
@@ -71,17 +73,19 @@ func (e *Engine) convert(ctx context.Context, spec engine.Spec, how serving.Acce
 		return nil, err
 	}
 	defer unlock()
-	file := filepath.Join(e.o.Dir, key+".onnx")
-	kept := e.keptConversion(key)
+	kept := keptConversion(e.o.Dir, key)
+	if kept == nil && e.o.Made != "" {
+		kept = keptConversion(e.o.Made, key)
+	}
 	if kept == nil {
-		if kept, err = e.proveConversion(ctx, spec, method, key, file); err != nil {
+		if kept, err = e.proveConversion(ctx, spec, method, key); err != nil {
 			return nil, err
 		}
 	}
 	if kept.Refused != "" {
 		return nil, &unprovenError{reason: serving.Shorten(kept.Refused, longestReason), final: true, report: &kept.Report}
 	}
-	m, err := e.o.ONNX.Load(ctx, onnxSpec(spec, file))
+	m, err := e.o.ONNX.Load(ctx, onnxSpec(spec, kept.file))
 	if err != nil {
 		return nil, troubled(ctx, err)
 	}
@@ -97,26 +101,27 @@ func onnxSpec(spec engine.Spec, file string) engine.Spec {
 	return engine.Spec{URL: spec.URL, ModelPath: file, Limits: spec.Limits, Endpoint: serving.Endpoint{EngineType: serving.EngineONNX, ServingURL: spec.Endpoint.ServingURL}}
 }
 
-func (e *Engine) keptConversion(key string) *conversion {
-	path := filepath.Join(e.o.Dir, key+".json")
+// keptConversion is one of an earlier load, nil if there is none.
+func keptConversion(dir, key string) *conversion {
+	path := filepath.Join(dir, key+".json")
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil
 	}
-	c := &conversion{}
+	c := &conversion{file: filepath.Join(dir, key+".onnx")}
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil
 	}
-	now := time.Now()
-	_ = os.Chtimes(path, now, now) // only for prune
-	if c.Refused == "" && os.Chtimes(filepath.Join(e.o.Dir, key+".onnx"), now, now) != nil {
+	if _, err := os.Stat(c.file); err != nil && c.Refused == "" {
 		return nil // it is made again
 	}
+	now := time.Now()
+	_ = errors.Join(os.Chtimes(path, now, now), os.Chtimes(c.file, now, now)) // only for prune
 	return c
 }
 
 // proveConversion has the model converted, compares it with its library, and keeps the result.
-func (e *Engine) proveConversion(ctx context.Context, spec engine.Spec, method, key, file string) (*conversion, error) {
+func (e *Engine) proveConversion(ctx context.Context, spec engine.Spec, method, key string) (*conversion, error) {
 	within, cancel := context.WithTimeoutCause(ctx, e.o.proofTime, fmt.Errorf("the conversion took longer than %s", e.o.proofTime))
 	defer cancel()
 	code, err := e.writeCode()
@@ -132,9 +137,9 @@ func (e *Engine) proveConversion(ctx context.Context, spec engine.Spec, method, 
 		defer cancel()
 		_ = o.group.Close(ctx) // what it had to cut off is not needed
 	}()
-	c := &conversion{Signature: o.group.Signature()}
+	c := &conversion{Signature: o.group.Signature(), file: filepath.Join(e.o.Dir, key+".onnx")}
 	for _, form := range []string{"double", "single"} {
-		if err = e.tryConversion(within, o, spec, method, form, file, c); err == nil || within.Err() != nil {
+		if err = e.tryConversion(within, o, spec, method, form, c); err == nil || within.Err() != nil {
 			break
 		}
 	}
@@ -144,7 +149,7 @@ func (e *Engine) proveConversion(ctx context.Context, spec engine.Spec, method, 
 			return nil, troubled(ctx, err)
 		}
 		c.Refused = unproven.reason
-		_ = os.Remove(file) // nothing opens it
+		_ = os.Remove(c.file) // nothing opens it
 	}
 	c.Report.By, c.Report.Tolerance, c.Report.Proven = byONNX, convertedTolerance, time.Now().UTC().Truncate(time.Second)
 	c.Report.Python = []string{"records, tensors, and rows with anything but numbers"}
@@ -160,8 +165,8 @@ func (e *Engine) proveConversion(ctx context.Context, spec engine.Spec, method, 
 }
 
 // tryConversion converts the model to one of float64 or float32, and compares its answers.
-func (e *Engine) tryConversion(ctx context.Context, o *oracle, spec engine.Spec, method, form, file string, c *conversion) error {
-	if err := o.save(ctx, askONNX, []byte(form), file); err != nil {
+func (e *Engine) tryConversion(ctx context.Context, o *oracle, spec engine.Spec, method, form string, c *conversion) error {
+	if err := o.save(ctx, askONNX, []byte(form), c.file); err != nil {
 		return err
 	}
 	status, answer, err := o.ask(ctx, askRanges, nil)
@@ -177,7 +182,7 @@ func (e *Engine) tryConversion(ctx context.Context, o *oracle, spec engine.Spec,
 		return fmt.Errorf("ranges of the model: %w", err)
 	}
 	c.Report = serving.NativeReport{Model: told.Model, Method: cmpMethod(method), Releases: told.Releases}
-	m, err := e.o.ONNX.Load(ctx, onnxSpec(spec, file))
+	m, err := e.o.ONNX.Load(ctx, onnxSpec(spec, c.file))
 	if err != nil {
 		failed, ok := errors.AsType[*engine.LoadError](err)
 		return &unprovenError{reason: err.Error(), final: ok && failed.Final}
