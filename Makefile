@@ -185,6 +185,15 @@ e2e-triton-examples: build python-env venv-sdk1 venv-runtime venv-v2-triton ## N
 	@test -f '$(EXAMPLES)/simple_http_infer_client.py' || { echo "e2e-triton-examples: EXAMPLES=$(EXAMPLES) has no simple_http_infer_client.py: give src/python/examples of a checkout of triton-inference-server/client" >&2; exit 1; }
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TRITON_EXAMPLES='$(EXAMPLES)' $(GO) test -tags tritonexamples -count=1 -timeout 20m -v -run '^TestTritonExamples' ./e2e
 
+.PHONY: engines-env
+engines-env: # the environments of the real engines
+	@scripts/python-env.sh .venv-bench-triton requirements/bench-triton.txt
+	@scripts/python-env.sh .venv-bench-mlserver requirements/bench-mlserver.txt
+
+.PHONY: e2e-engines
+e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, another instance of ours; stopped, killed, restarted under load
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines' ./e2e
+
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
 	@scripts/perf-analyzer.sh $(PERF_ANALYZER) >/dev/null
