@@ -96,7 +96,7 @@ test: test-go test-python test-client test-e2e chaos-short ## every test, the wa
 .PHONY: test-go
 test-go: python-env venv-onnx venv-runtime ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_CONVERT=$(CURDIR)/.venv-onnx/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
 	$(GO) test -run PrometheusOwnTests ./timeseries/embedded # too slow with the race detector, and in one goroutine
 
 # ONNX Runtime for tests, from .venv-onnx.
@@ -221,8 +221,8 @@ venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances
 	@scripts/python-env.sh .venv-drift requirements/drift.txt
 
 .PHONY: native-study
-native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n)
-	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) \
+native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n, KINDS="one;two")
+	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) NATIVE_STUDY_KINDS="$(KINDS)" \
 	  $(GO) test -count=1 -timeout 3h -v -run '^TestModelsAnswerAsTheirLibraries$$' ./native
 
 .PHONY: drift-golden

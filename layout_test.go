@@ -44,7 +44,7 @@ var arrows = []arrow{
 	{"inference/engine!", []string{"serving", "tracing"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
 	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "inference/engine/jsontensor", "batching", "process", "serving", "sidecar!", "tracing", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
 	{"inference/engine/graph", []string{"inference/v2"}, "the steps of a graph exchange tensors and JSON in the forms of the V2 codec"},
-	{"inference/engine/native", []string{"native", "inference/engine/prepost", "inference/engine/python"}, "models that Go computes; the tests compare it with the Python engine"},
+	{"inference/engine/native", []string{"native", "inference/engine/prepost", "inference/engine/python", "inference/engine/onnx"}, "models that Go computes; the tests compare it with the Python engine, and convert to those of the engine onnx"},
 	{"inference/engine/onnx", []string{"inference/engine/prepost", "inference/engine/python", "inference/openaiapi", "onnxruntime", "wordpiece"}, "the engine computes with the runtime in this process, between preprocess and postprocess in workers"},
 	{"inference/engine/openai", []string{"inference/engine/prepost", "inference/engine/python", "inference/engine/remote", "inference/openaiapi", "sidecar"}, "the engine speaks the OpenAI API with servers, also with children of its own, between preprocess and postprocess in workers"},
 	{"inference/engine/prepost", []string{"inference/engine/python"}, "user code around a computation runs in the workers of the Python engine"},
