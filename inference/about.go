@@ -272,6 +272,34 @@ func (s *Service) ModelIndex(ready bool) []ModelState {
 	return list
 }
 
+// Speakers lists the endpoints and canaries whose models answer requests of the OpenAI API, and which the head's key
+// opens.
+func (s *Service) Speakers(h Head) []serving.EndpointURL {
+	opens := s.gate.opener(h.Key)
+	var urls []serving.EndpointURL
+	add := func(url serving.EndpointURL, models ...*router.Live) {
+		if opens(url) && slices.ContainsFunc(models, speaks) {
+			urls = append(urls, url)
+		}
+	}
+	snapshot := s.router.Snapshot()
+	for url, live := range snapshot.Models {
+		if _, hidden := snapshot.Canaries[url]; !hidden {
+			add(url, live)
+		}
+	}
+	for url, canary := range snapshot.Canaries {
+		add(url, canary.Targets...)
+	}
+	slices.Sort(urls)
+	return urls
+}
+
+func speaks(live *router.Live) bool {
+	speaker, ok := live.Model.(engine.Speaker)
+	return ok && speaker.Speaks()
+}
+
 const (
 	modelReady       = "READY"
 	modelLoading     = "LOADING"

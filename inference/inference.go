@@ -127,6 +127,7 @@ type Service struct {
 	reconciler *reconcile.Reconciler
 	taps       taps
 	gate       gate
+	tools      atomic.Pointer[map[serving.EndpointURL]serving.Tool]
 	started    time.Time
 	loaded     atomic.Bool // every endpoint that can load has loaded once
 	stopping   atomic.Bool
@@ -169,13 +170,14 @@ func New(o Options) *Service {
 	return s
 }
 
-// planFollower passes each plan to the gate and the taps.
+// planFollower passes each plan to the gate and the taps, and keeps the tools.
 type planFollower struct{ s *Service }
 
 // Planned implements reconcile.Follower.
 func (f planFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
 	f.s.gate.follow(plan.Access)
 	f.s.taps.follow(plan)
+	f.s.followTools(plan)
 }
 
 // StatusChanged implements reconcile.Follower.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -27,6 +28,9 @@ const (
 type InstanceReport struct {
 	// Name tells the instances of a service apart, for people: "host:port".
 	Name string `json:"instance"`
+	// Role is what the process does instead of answering requests: "triton" holds the models of Triton. ""
+	// for an instance that answers requests.
+	Role string `json:"role,omitempty"`
 	// URL is where the instance answers requests, as seen from its own machine.
 	URL string `json:"serve_url"`
 	// Path is the first part of every endpoint's path there.
@@ -198,6 +202,8 @@ type LoadFailure struct {
 	Revision int `json:"revision,omitempty"`
 	// Final: the revision is at fault, so that it fails on every machine, and again.
 	Final bool `json:"-"`
+	// Within bounds the time until the next attempt, 0: no bound.
+	Within time.Duration `json:"-"`
 }
 
 // ModelReport describes a loaded model.
@@ -233,6 +239,27 @@ type ModelReport struct {
 	Batching *BatchingReport `json:"batching,omitempty"`
 	// Native tells how the model is computed in Go, or why it is not; nil: the endpoint does not ask for it.
 	Native *NativeReport `json:"native,omitempty"`
+	// Addresses are those of the engine, if it runs beside the instance.
+	Addresses []AddressReport `json:"addresses,omitempty"`
+	// Tokens counts those of a language model, nil: the endpoint is none.
+	Tokens *TokensReport `json:"tokens,omitempty"`
+}
+
+// TokensReport counts the tokens of a language model since it was loaded.
+type TokensReport struct {
+	Prompt     uint64 `json:"prompt_tokens"`
+	Completion uint64 `json:"completion_tokens"`
+	// First are the times from a request to the first piece of its streamed answer, Between those from
+	// each piece to the next.
+	First   TimesReport `json:"time_to_first_token"`
+	Between TimesReport `json:"time_between_tokens"`
+}
+
+// TimesReport is a histogram of times. Counts has one more element than Bounds.
+type TimesReport struct {
+	Bounds  []float64 `json:"bounds_seconds"`
+	Counts  []uint64  `json:"counts"`
+	Seconds float64   `json:"sum_seconds"`
 }
 
 // NativeReport describes the acceleration of a model.
@@ -436,6 +463,13 @@ func (r InstanceReport) Text() (string, error) {
 		}
 		e.Model.Workers, e.Model.LastLines = nil, nil
 		e.Signature = e.Signature.Cut(storedSignature)
+		if e.Model.Addresses != nil {
+			e.Model.Addresses = slices.Clone(e.Model.Addresses)
+			for j := range e.Model.Addresses {
+				a := &e.Model.Addresses[j]
+				a.Reason, a.LastError = Shorten(a.Reason, maxReason), Shorten(a.LastError, maxReason)
+			}
+		}
 		e.Model.Reason, e.Model.LastDeath = Shorten(e.Model.Reason, maxReason), Shorten(e.Model.LastDeath, maxReason)
 		if w := e.Model.Warnings; len(w) > 0 {
 			e.Model.Warnings = make([]string, min(len(w), maxWarnings))
@@ -457,6 +491,7 @@ func (r InstanceReport) Standing() (string, error) {
 	for i, e := range r.Endpoints {
 		e.Counts, e.InUse = Counts{}, 0
 		e.Model.Queued, e.Model.Answered, e.Model.Batching = 0, 0, nil
+		e.Model.Addresses = standing(e.Model.Addresses)
 		endpoints[i] = e
 	}
 	canaries := make([]CanaryReport, len(r.Canaries))
@@ -472,4 +507,14 @@ func (r InstanceReport) Standing() (string, error) {
 	r.Endpoints, r.Canaries, r.SourceSince, r.Shadows, r.Recordings, r.Usage = endpoints, canaries, r.Started, nil, nil, Usage{}
 	r.Access.Refused = 0
 	return r.Text()
+}
+
+// standing are addresses without what every request changes.
+func standing(addresses []AddressReport) []AddressReport {
+	list := slices.Clone(addresses)
+	for i := range list {
+		a := &list[i]
+		a.Outstanding, a.Answered, a.Failed, a.LastError, a.LastErrorAt = 0, 0, 0, "", time.Time{}
+	}
+	return list
 }

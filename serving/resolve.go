@@ -33,6 +33,8 @@ type PlannedEndpoint struct {
 	Unready    bool          // a version that gets no share yet: other versions can answer
 	Metrics    MetricLogging
 	Drift      DriftSettings
+	// Parameters are the settings of the service.
+	Parameters Parameters
 	// Reference is a summary of the data that variables are compared with, in the form of package
 	// drift: that of the settings, or of the model. Nil: none.
 	Reference json.RawMessage
@@ -95,6 +97,7 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 		e.Metrics = s.MetricsFor(url)
 		e.Drift = s.DriftFor(url)
 		e.Reference = e.Drift.Reference
+		e.Parameters = s.Parameters
 		p.Endpoints[url] = e
 	}
 	p.resolveOptions(s)

@@ -22,7 +22,7 @@ type serviceSetting struct {
 
 var serviceSettings = []serviceSetting{
 	{"base-serving-url", serving.ParamServingBaseURL, "str", "base_serving_url", "external address of the inference instances, as http://host:8080/serve", false},
-	{"triton-grpc-server", serving.ParamTritonGRPCServer, "str", "triton_grpc_server", "address of Triton's gRPC port", false},
+	{"triton-grpc-server", serving.ParamTritonGRPCServer, "str", "triton_grpc_server", "address of Triton's gRPC port, as host:8001, several with commas", true},
 	{"kafka-metric-server", serving.ParamKafkaServiceServer, "str", "", "Kafka brokers that statistics are sent to, as host:port, several with commas", true},
 	{"metric-log-freq", serving.ParamMetricLoggingFreq, "float", "metric_log_freq", "share of the requests whose variables are logged, 0 to 1", true},
 }
@@ -41,8 +41,7 @@ func configCommand(a *app) *cobra.Command {
 		Long: `Show the settings of a serving service, or change those that are given. An empty
 value ("") takes a setting away.
 
---base-serving-url and --triton-grpc-server are stored for the Python product; instances of
-this version do not use them.`,
+--base-serving-url is stored for the Python product; instances of this version do not use it.`,
 		Example: `  clearml-serving config
   clearml-serving config --auth on
   clearml-serving config --base-serving-url http://serving.example:8080/serve`,

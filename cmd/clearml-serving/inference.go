@@ -24,6 +24,7 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/native"
 	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/engine/v2server"
 	"clearmlserving/inference/grpcfront"
 	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
@@ -67,7 +68,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library", "triton-grpc-addr", "triton-grpc-compression", "torchserve-keys")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -148,7 +149,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	onnx, err := a.onnxEngine(dir, python, log)
+	engines, err := a.loaders(dir, dir, python, python, log)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +165,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines.table(), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -303,33 +304,10 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
 }
 
-// modelEngines are the kinds of endpoints with models of Python libraries, which may be computed in Go.
-var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
-
-// availableEngines are the kinds of endpoints that instances of this version run: those
-// that commands offer. The others of serving.Engines can be stored, for the original.
-func availableEngines() []string {
-	var kinds []string
-	for _, e := range engines(nil, nil, nil) {
-		kinds = append(kinds, e.Kinds...)
-	}
-	return kinds
-}
-
-// engines is the table of engines: which loader makes the models of which kinds of
-// endpoints. A new engine is one entry here.
-func engines(python, models, onnx engine.Loader) []inference.Engine {
-	return []inference.Engine{
-		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
-		{Kinds: modelEngines, Loader: models},
-		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
-	}
-}
-
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
+	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool", "torchserve"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
@@ -435,6 +413,17 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker
 		},
 		Env: env, Environments: a.environments(dataDir, log), Extra: a.extraPackages(),
 	})}), nil
+}
+
+// v2Engine asks Triton and other servers of the V2 protocol.
+func (a *app) v2Engine(workers *python.Engine, log *slog.Logger) (*v2server.Engine, error) {
+	compressed, err := a.on("triton-grpc-compression")
+	if err != nil {
+		return nil, err
+	}
+	return v2server.New(v2server.Options{
+		Python: workers, Triton: a.text("triton-grpc-addr"), TritonCompression: compressed, Variable: os.Getenv, Logger: log,
+	}), nil
 }
 
 // recordingsDir is where an instance keeps recorded requests.

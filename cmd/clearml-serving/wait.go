@@ -73,7 +73,7 @@ func (a *app) finish(ctx context.Context, s *operations.Service, w waitFlags, en
 		if err != nil {
 			return fmt.Errorf("the change is stored, but waiting for it ended: %w", err)
 		}
-		instances := len(f.instances)
+		instances := len(f.answering())
 		if instances == 1 {
 			a.print.line("The running inference service serves the change")
 		} else {
@@ -120,7 +120,7 @@ func (a *app) wait(ctx context.Context, s *operations.Service, named []serving.E
 		case err != nil:
 			return f, err
 		}
-		if len(f.instances) > 0 {
+		if len(f.answering()) > 0 {
 			var done bool
 			if done, reason, err = f.serve(s, named); done || err != nil {
 				return f, err
@@ -136,7 +136,7 @@ func (a *app) wait(ctx context.Context, s *operations.Service, named []serving.E
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			if len(f.instances) == 0 {
+			if len(f.answering()) == 0 {
 				return f, noInstance()
 			}
 			return f, stillWaiting(ctx, reason)
@@ -272,7 +272,7 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 
 // printAddresses prints where what was deployed answers, and a request to paste.
 func (a *app) printAddresses(ctx context.Context, s *operations.Service, f fleet, named []serving.EndpointURL) {
-	first, key := f.instances[0], ""
+	first, key := f.answering()[0], ""
 	if s.Config.Access.Required {
 		key = ` -H "Authorization: Bearer $CLEARML_SERVING_KEY"`
 	}

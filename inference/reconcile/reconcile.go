@@ -98,6 +98,10 @@ type Options struct {
 	Journal Journal
 	// Instance names this instance in the revisions.
 	Instance string
+	// Holds, if not nil, are the engines whose models this process holds for the instances that answer
+	// requests, as Triton's repository is: only endpoints of these are loaded, without their code, and what
+	// becomes of their revisions is left to those instances.
+	Holds []string
 	// Recorded returns recorded requests to an endpoint, the newest first; nil: there are none.
 	Recorded func(serving.EndpointURL) []serving.Exchange
 	// Followers are notified of each plan and each status, in this order.
@@ -384,6 +388,7 @@ func (r *Reconciler) apply(state *State) {
 	live := func(url serving.EndpointURL) bool { return r.entries[url] != nil && r.entries[url].live != nil }
 	plan := serving.Resolve(service, state.judged(service, known, live), state.Versions)
 	state.references(&plan)
+	r.leaveOthers(&plan)
 	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
 	wanted := r.choose(state, service, plan, share)
 	for _, url := range r.urls() {
@@ -427,6 +432,17 @@ func (r *Reconciler) apply(state *State) {
 	for _, f := range r.o.Followers {
 		f.Planned(state, plan, first || moved)
 	}
+}
+
+// leaveOthers leaves out of a plan what this process does not hold.
+func (r *Reconciler) leaveOthers(plan *serving.Plan) {
+	if r.o.Holds == nil {
+		return
+	}
+	plan.Canaries = nil
+	maps.DeleteFunc(plan.Endpoints, func(_ serving.EndpointURL, e serving.PlannedEndpoint) bool {
+		return !slices.Contains(r.o.Holds, e.EngineType)
+	})
 }
 
 // log updates the logged variables of the live model, and what their reference tells of its inputs, without loading

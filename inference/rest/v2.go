@@ -55,6 +55,8 @@ func ticketOf(h *listener.Head) inference.Ticket {
 		return admitted.ticket
 	case *v1question:
 		return admitted.ticket
+	case *openAIQuestion:
+		return admitted.ticket
 	}
 	return inference.Ticket{}
 }

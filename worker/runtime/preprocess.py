@@ -83,6 +83,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model, endpoint.take = instance, model, take
+    if getattr(instance, "raw_body", False) is True:
+        endpoint.decode = codec.raw_request
     endpoint.inputs = tuple(map(tuple, (spec.get("extra") or {}).get("inputs") or ()))
     if isinstance(endpoint, oracle.Oracle):
         endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
@@ -92,6 +94,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     endpoint.warnings += versions.warnings()
     if spec.get("signature"):
         endpoint.signature = signature.signature_of(engine, instance, model, method, columns, int(spec["max_frame"]))
+    if spec.get("signature") and (spec.get("extra") or {}).get("tell_model"):
+        endpoint.signature = signature.with_loaded(endpoint.signature, model)
     _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)
     if (spec.get("extra") or {}).get("traced"):

@@ -36,9 +36,6 @@ const (
 	jsonType   = "application/json"
 )
 
-// proofVersion changes when what is proven or kept does.
-const proofVersion = 2
-
 // longestReason bounds the text about a refused model, which may show a row of many columns.
 const longestReason = 2000
 
@@ -107,7 +104,7 @@ func (e *Engine) key(ctx context.Context, spec engine.Spec, method string) (stri
 		return "", err
 	}
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%d %d %q %q %s %s %q\n", proofVersion, flat.Format, spec.Endpoint.EngineType, method, runtime.GOOS, runtime.GOARCH, processor())
+	fmt.Fprintf(sum, "%s %q %q %s %s %q\n", program(), spec.Endpoint.EngineType, method, runtime.GOOS, runtime.GOARCH, processor())
 	fmt.Fprintf(sum, "%s %s\n", environment.Program(), environment.Version)
 	for _, name := range slices.Sorted(maps.Keys(environment.Packages)) {
 		fmt.Fprintf(sum, "%s %s\n", name, environment.Packages[name])

@@ -275,11 +275,6 @@ func (m *model) between(ctx context.Context, tensors []engine.Tensor) ([]engine.
 	if err != nil {
 		return nil, m.failure(err)
 	}
-	for i := range out { // postprocess gets texts, as from ONNX Runtime in Python
-		if out[i].Datatype == engine.Bytes && valid(out[i]) == nil {
-			out[i].ContentType = "str"
-		}
-	}
 	m.answered.Add(1)
 	return out, nil
 }
@@ -374,6 +369,11 @@ func (m *model) run(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, e
 			return nil, err
 		}
 	}
+	for i := range tensors { // texts, as from ONNX Runtime in Python
+		if tensors[i].Datatype == engine.Bytes && valid(tensors[i]) == nil {
+			tensors[i].ContentType = "str"
+		}
+	}
 	return tensors, nil
 }
 
@@ -393,6 +393,9 @@ func (m *model) failure(err error) error {
 	}
 	if _, ok := errors.AsType[*onnxruntime.InputError](err); ok {
 		return at(engine.KindBadRequest, err.Error())
+	}
+	if _, ok := errors.AsType[*onnxruntime.MemoryError](err); ok && !onnxruntime.OutOfMemory(err) {
+		return at(engine.KindOverloaded, err.Error())
 	}
 	if onnxruntime.OutOfMemory(err) {
 		return at(engine.KindTooLarge, "the model needs more memory for this request than runs may use: "+err.Error())
