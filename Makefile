@@ -55,7 +55,7 @@ package-check: venv-package ## check what make package has built: wheels, lintia
 	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
 
 .PHONY: package-test
-package-test: python-env ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
+package-test: venv-package ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
 	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
 	@packaging/test-install.sh $(CASES)
 
