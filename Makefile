@@ -145,6 +145,14 @@ e2e-triton-examples: build python-env venv-sdk1 venv-runtime venv-v2-triton ## N
 	@test -f '$(EXAMPLES)/simple_http_infer_client.py' || { echo "e2e-triton-examples: EXAMPLES=$(EXAMPLES) has no simple_http_infer_client.py: give src/python/examples of a checkout of triton-inference-server/client" >&2; exit 1; }
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TRITON_EXAMPLES='$(EXAMPLES)' $(GO) test -tags tritonexamples -count=1 -timeout 20m -v -run '^TestTritonExamples' ./e2e
 
+.PHONY: venv-torchserve
+venv-torchserve: ## Python with TorchServe on the system's CPU build of torch (Debian's apt)
+	@scripts/torchserve-env.sh .venv-torchserve
+
+.PHONY: e2e-torchserve
+e2e-torchserve: build python-env venv-sdk1 venv-torchserve ## a real TorchServe: the engine, the role, faults; imported archives compared with it
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEnginesTorchServe' ./e2e
+
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
 	@scripts/perf-analyzer.sh $(PERF_ANALYZER) >/dev/null

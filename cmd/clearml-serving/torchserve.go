@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -95,10 +96,7 @@ func (a *app) runTorchServe(ctx context.Context) error {
 			a.print.line("clearml-serving %s runs TorchServe %s", version, sidecartorchserve.Version)
 			a.print.line("  %-12s %s/status, /metrics", "operators", role.listener.URL())
 			a.print.line("  %-12s %s, gRPC %s", "inference", where.Inference, where.GRPC)
-			if err := sockets.announce(); err != nil {
-				return err
-			}
-			ready()
+			ready() // endpoints.json of the data folder is the instance's
 			return role.run(ctx)
 		}}}, nil
 	})
@@ -127,7 +125,8 @@ func (a *app) newTorchServe(ctx context.Context, sockets *sockets) (*torchServeR
 		return nil, a.setting("torchserve-port").refuse("give the first of five ports")
 	}
 	if fallback {
-		if port, err = sidecartorchserve.FreePort(ctx, port); err != nil {
+		// Instances have the ports of the run before.
+		if port, err = sidecartorchserve.FreePort(ctx, cmp.Or(lastTorchServePort(sockets.dir), port)); err != nil {
 			return nil, err
 		}
 	} else if err := sidecartorchserve.Free(ctx, port); err != nil {
@@ -167,6 +166,21 @@ func (a *app) newTorchServe(ctx context.Context, sockets *sockets) (*torchServeR
 	return role, role.metrics.Register(torchServeCollector{role.server})
 }
 
+// lastTorchServePort is the first port of the server that ran last, 0 if there was none.
+func lastTorchServePort(dataDir string) int {
+	var s sidecartorchserve.Server
+	text, err := os.ReadFile(torchServeState(dataDir))
+	if err != nil || json.Unmarshal(text, &s) != nil {
+		return 0
+	}
+	_, port, _ := strings.Cut(strings.TrimPrefix(s.Inference, "http://"), ":")
+	n, err := strconv.Atoi(port)
+	if err != nil || n < 1 || n > 65536-sidecartorchserve.Ports {
+		return 0
+	}
+	return n
+}
+
 // program finds the program that a setting names.
 func (a *app) program(name string) (string, error) {
 	s := a.setting(name)
@@ -179,14 +193,15 @@ func (a *app) program(name string) (string, error) {
 
 // run runs TorchServe until ctx ends. Instances find it by a file.
 func (r *torchServeRole) run(ctx context.Context) error {
-	text, err := json.Marshal(r.o.Where())
+	where := r.o.Where()
+	where.Operators = r.listener.URL()
+	text, err := json.Marshal(where)
 	if err != nil {
 		return err
 	}
 	if err := atomicfile.Write(r.state, text, 0o600); err != nil {
 		return fmt.Errorf("tell instances where TorchServe is: %w", err)
 	}
-	defer os.Remove(r.state) //nolint:errcheck // instances see that nothing answers
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	front := &http.Server{
@@ -211,7 +226,7 @@ func (r *torchServeRole) run(ctx context.Context) error {
 	cancel()
 	parts.Wait()
 	r.client.CloseIdleConnections()
-	return errors.Join(err, served)
+	return errors.Join(err, served, r.o.Tidy())
 }
 
 // handler answers operators.

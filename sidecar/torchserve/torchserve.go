@@ -49,6 +49,7 @@ type Server struct {
 	Store      string `json:"model_store"`
 	Keys       string `json:"key_file"`
 	Log        string `json:"model_log"`
+	Operators  string `json:"operators,omitempty"` // of the role
 }
 
 // Ports is the number of ports that a server takes.
@@ -99,6 +100,20 @@ func (o Options) properties() string {
 // longestSocket is the length of a path that a Unix socket can have, with the name that TorchServe adds.
 const longestSocket = 100 - len("/.ts.sock.65535")
 
+// temp is the server's folder for temporary files, such as unpacked archives and its sockets.
+func (o Options) temp() string {
+	temp := filepath.Join(o.Dir, "tmp")
+	for _, folder := range []string{os.TempDir(), "/tmp"} {
+		if len(temp) > longestSocket {
+			temp = filepath.Join(folder, fmt.Sprintf("clearml-torchserve-%d-%d", os.Getuid(), o.Port))
+		}
+	}
+	return temp
+}
+
+// Tidy removes what the server has left in temporary folders, after its end.
+func (o Options) Tidy() error { return os.RemoveAll(o.temp()) }
+
 // Prepare makes the server's folders, empties what a former run has left, and returns its command line. It is
 // called before each start.
 func (o Options) Prepare(ctx context.Context) (sidecar.Command, error) {
@@ -107,10 +122,7 @@ func (o Options) Prepare(ctx context.Context) (sidecar.Command, error) {
 		return sidecar.Command{}, err
 	}
 	where := o.Where()
-	work, temp := filepath.Dir(where.Keys), filepath.Join(o.Dir, "tmp")
-	if len(temp) > longestSocket {
-		temp = filepath.Join(os.TempDir(), fmt.Sprintf("clearml-torchserve-%d-%d", os.Getuid(), o.Port))
-	}
+	work, temp := filepath.Dir(where.Keys), o.temp()
 	// The server starts without models: instances register theirs again.
 	for _, folder := range []string{work, temp, where.Store} {
 		if err := os.RemoveAll(folder); err != nil {
