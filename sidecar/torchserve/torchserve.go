@@ -46,6 +46,7 @@ type Server struct {
 	Management string `json:"management"`
 	Metrics    string `json:"metrics"`
 	GRPC       string `json:"grpc"`
+	Admin      string `json:"grpc_management"`
 	Store      string `json:"model_store"`
 	Keys       string `json:"key_file"`
 	Log        string `json:"model_log"`
@@ -62,7 +63,7 @@ func at(port int) string { return net.JoinHostPort(loopback, strconv.Itoa(port))
 // Where is the place of a server with these options.
 func (o Options) Where() Server {
 	return Server{
-		Inference: "http://" + at(o.Port), Management: "http://" + at(o.Port+1), Metrics: "http://" + at(o.Port+2) + "/metrics", GRPC: at(o.Port + 3),
+		Inference: "http://" + at(o.Port), Management: "http://" + at(o.Port+1), Metrics: "http://" + at(o.Port+2) + "/metrics", GRPC: at(o.Port + 3), Admin: at(o.Port + 4),
 		Store: filepath.Join(o.Dir, "store"), Keys: filepath.Join(o.Dir, "work", "key_file.json"), Log: filepath.Join(o.Dir, "logs", "model_log.log"),
 	}
 }
