@@ -395,17 +395,21 @@ func TestEnginesTorchServeFaultsAreSeenAndEnd(t *testing.T) {
 		}
 		return nil
 	})
-	// A stopped server is seen, answers are 503 at once; it works again when it goes on.
+	// A stopped server is seen, answers are 503 at once; it works again when it goes on. After 30 s the role would
+	// replace it.
 	pid := ts.java(t, s)
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	s.eventually(t, patience, "the stopped server is seen", func() error {
-		if status, body := s.ask(t, "rows", `{"x": [1]}`); status != http.StatusServiceUnavailable {
-			return fmt.Errorf("%d %s", status, body)
+		if _, body := s.get(t, s.urls["admin"]+"/status"); strings.Count(body, `"ejected"`) < 2 {
+			return errors.New(body)
 		}
 		return nil
 	})
+	if status, body := s.ask(t, "rows", `{"x": [1]}`); status != http.StatusServiceUnavailable {
+		t.Errorf("while the server is stopped: %d %s", status, body)
+	}
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
