@@ -306,7 +306,8 @@ func TestWithoutSharedMemory(t *testing.T) {
 
 // With too little memory for Python the service stays up and says so, instead of being killed again and again.
 func TestWithTooLittleMemoryItSaysSo(t *testing.T) {
-	for _, limit := range []string{"64m", "96m", "128m"} {
+	// Python alone fits into 64 MB, and the service without it into less.
+	for _, limit := range []string{"32m", "48m", "64m"} {
 		t.Run(limit, func(t *testing.T) {
 			c := start(t, sums(t), append(data(), "--network", "none", "--memory", limit, "--memory-swap", limit, "--restart", "on-failure:3")...)
 			settled := ""
@@ -331,6 +332,25 @@ func TestWithTooLittleMemoryItSaysSo(t *testing.T) {
 	}
 }
 
+// A request that takes more memory than there is costs its worker, not the service.
+func TestARequestBeyondTheLimitIsRefusedWithTheReason(t *testing.T) {
+	c := start(t, sums(t), append(data(), "--network", "none", "--memory", "160m", "--memory-swap", "160m", "--restart", "on-failure:3")...)
+	c.ready()
+	for range 3 {
+		status, answer := c.ask("POST", "http://127.0.0.1:8080/serve/sums", `{"x": 1, "hold": 400}`)
+		if status < 500 || !strings.Contains(strings.ToLower(answer), "memory") {
+			t.Errorf("%d %s", status, answer)
+		}
+	}
+	until(t, "it serves on", func() bool {
+		status, answer := c.ask("POST", "http://127.0.0.1:8080/serve/sums", `{"x": 1}`)
+		return status == 200 && answer == `{"sum":2}`
+	})
+	if restarts := c.inspect("{{.RestartCount}}"); restarts != "0" {
+		t.Errorf("the service was started again %s times", restarts)
+	}
+}
+
 // What the original's compose file gives its containers, with its defaults.
 func originals(server string) []string {
 	env := map[string]string{
@@ -352,7 +372,7 @@ func TestTheOriginalsComposeFileWorksWithOtherImages(t *testing.T) {
 	server := start(t, "localhost/clearml-serving-server:latest", append(data(), "--network", "none",
 		"-e", "CLEARML_SERVING_ACCESS_KEY=ACCESS", "-e", "CLEARML_SERVING_SECRET_KEY=0123456789abcdef")...)
 	until(t, "the server answers", func() bool {
-		status, _ := server.ask("GET", "http://127.0.0.1:8008/debug.ping", "")
+		status, _ := server.ask("GET", "http://127.0.0.1:8008/livez", "")
 		return status == 200
 	})
 	must(t, "podman", "healthcheck", "run", server.name)
@@ -392,13 +412,13 @@ func TestTheOriginalsComposeFileWorksWithOtherImages(t *testing.T) {
 func TestEverythingInOneContainer(t *testing.T) {
 	c := start(t, "localhost/clearml-serving-up:latest", append(data(), "--network", "none")...)
 	until(t, "the server answers", func() bool {
-		status, _ := c.ask("GET", "http://127.0.0.1:8008/debug.ping", "")
+		status, _ := c.ask("GET", "http://127.0.0.1:8008/livez", "")
 		return status == 200
 	})
 	must(t, "podman", "exec", c.name, "clearml-serving", "create", "--name", "sums")
 	c.ready()
 	must(t, "podman", "healthcheck", "run", c.name)
-	if status, _ := c.ask("GET", "http://127.0.0.1:8008/", ""); status != 200 && status != 302 && status != 303 {
+	if status, _ := c.ask("GET", "http://127.0.0.1:8008/", "", "Accept: text/html"); status != 200 && status != 302 && status != 303 {
 		t.Errorf("the web pages answer %d", status)
 	}
 }
