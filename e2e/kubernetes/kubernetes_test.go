@@ -291,8 +291,10 @@ func (c cluster) deploy() {
 		c.t.Fatal(err)
 	}
 	cli := func(words ...string) (string, error) {
-		return c.try("env", append([]string{"CLEARML_API_HOST=http://127.0.0.1:18008", "CLEARML_WEB_HOST=http://127.0.0.1:18008", "CLEARML_FILES_HOST=http://127.0.0.1:8081",
-			"CLEARML_API_ACCESS_KEY=" + secret("access-key"), "CLEARML_API_SECRET_KEY=" + secret("secret-key"), "CLEARML_SERVING_HOME=" + dir, "bin/clearml-serving"}, words...)...)
+		return c.try("env", append([]string{
+			"CLEARML_API_HOST=http://127.0.0.1:18008", "CLEARML_WEB_HOST=http://127.0.0.1:18008", "CLEARML_FILES_HOST=http://127.0.0.1:8081",
+			"CLEARML_API_ACCESS_KEY=" + secret("access-key"), "CLEARML_API_SECRET_KEY=" + secret("secret-key"), "CLEARML_SERVING_HOME=" + dir, "bin/clearml-serving",
+		}, words...)...)
 	}
 	c.until("the server answers through the port-forward", func() bool {
 		_, err := cli("list")
