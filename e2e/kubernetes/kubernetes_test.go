@@ -200,7 +200,11 @@ func TestKubernetesServesThroughEveryChange(t *testing.T) {
 			time.Sleep(3 * time.Second)
 		}
 	})
-	phase("autoscaler by CPU", 0, func() { c.autoscale() })
+	if _, err := c.try(c.home+"/bin/kubectl", "get", "apiservice", "v1beta1.metrics.k8s.io"); err == nil {
+		phase("autoscaler by CPU", 0, func() { c.autoscale() })
+	} else {
+		t.Log("the cluster has no metrics: the autoscaler is not tested")
+	}
 	// What a killed process had begun is lost with it: a client that sends it again gets its answer from another pod.
 	phase("an instance killed with -9", 2*clients, func() {
 		pod := c.kubectl("get", "pods", "-l", "app.kubernetes.io/component=inference", "-o", "jsonpath={.items[0].metadata.name}")
