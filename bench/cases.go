@@ -153,12 +153,15 @@ var groups = []group{
 			{name: "rf_onnx_grpc", about: "one row, V2 gRPC", endpoint: "rf_onnx", connections: []int{1, 16, 64}, body: rows(1), protocol: v2GRPC, in: input{"X", true}, against: []string{triton}},
 		},
 	},
+	{name: embeddingCase, about: "a model of sentence embeddings, one sentence of 32 tokens, V2 gRPC", workers: 1, measure: measureEmbedding},
 	{
 		name: "arrivals", about: "requests that arrive at 70 % of the original's throughput, answered or not", workers: 2, measure: measureArrivals,
 		cases: []loadCase{
 			{name: "null_arrivals", about: "an endpoint that does nothing", endpoint: "null", connections: []int{64}, body: twoNumbers, against: withoutGCOnly},
 			{name: "lr_arrivals", about: "a logistic regression, one by one", endpoint: "lr", connections: []int{64}, body: twoNumbers, against: withoutGCOnly},
 			{name: "rf_arrivals", about: "a random forest, one row", endpoint: "rf", connections: []int{64}, body: rows(1), against: withoutGCOnly},
+			{name: "lr_native_arrivals", about: "the logistic regression without Python; the original at the same rate", endpoint: "lr_native", connections: []int{64}, body: twoNumbers, bare: true, against: []string{original}, beside: map[string]string{original: "lr_arrivals"}},
+			{name: "rf_native_arrivals", about: "the forest without Python; the original at the same rate", endpoint: "rf_native", connections: []int{64}, body: rows(1), bare: true, against: []string{original}, beside: map[string]string{original: "rf_arrivals"}},
 		},
 	},
 	{name: "cold", about: "from start to health and first answer", workers: 1, measure: measureCold},

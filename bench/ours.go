@@ -185,6 +185,7 @@ var endpoints = map[string]endpoint{
 	"rf_native":      {engine: "sklearn", model: "rf.pkl", aux: accelerated},
 	"xgb_native":     {engine: "xgboost", model: "xgb.json", aux: accelerated},
 	"rf_onnx":        {engine: "onnx", model: "rf.onnx"},
+	embeddingCase:    {engine: "onnx", model: embeddingCase + ".onnx"},
 	"burn":           {engine: "custom", code: "burn"},
 	"big":            {engine: "sklearn", code: "rows", model: "big.pkl"},
 }
@@ -241,11 +242,18 @@ func (b *bench) upload(ctx context.Context, service, file string) error {
 	if b.services[file] != "" {
 		return nil
 	}
-	_, err := b.cli(ctx, "--id", service, "model", "upload", "--name", file, "--project", "bench", "--path", filepath.Join(b.models(), file))
+	_, err := b.cli(ctx, "--id", service, "model", "upload", "--name", file, "--project", "bench", "--path", b.modelFile(file))
 	if err == nil {
 		b.services[file] = service
 	}
 	return err
+}
+
+func (b *bench) modelFile(name string) string {
+	if name == embeddingCase+".onnx" {
+		return b.embeddingModel()
+	}
+	return filepath.Join(b.models(), name)
 }
 
 func (b *bench) cli(ctx context.Context, args ...string) ([]byte, error) {

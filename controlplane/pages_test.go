@@ -1084,3 +1084,24 @@ func TestAMonitoringRuleHasAPageWithItsVersions(t *testing.T) {
 	v.post("/services/"+m.service+"/options", "endpoint", "auto", "option", "golden", "samples", `{"body": {"z": 1}, "answer": 2}`)
 	v.shows("/services/"+m.service+"/playground?endpoint=auto/1", "&#34;z&#34;: 1")
 }
+
+func TestAGraphIsShownWithItsSteps(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	service, _ := r.endpointOf(t, v)
+	text, err := json.Marshal(map[string]any{
+		"wine/1": map[string]any{"engine_type": "custom", "serving_url": "wine", "version": "1", "preprocess_artifact": "py_code_wine_1"},
+		"both": map[string]any{
+			"engine_type": "graph", "serving_url": "both", "version": "",
+			"auxiliary_cfg": "nodes:\n  root: {routerType: Sequence, steps: [{serviceName: wine/1, name: <taste>}, {nodeName: more, data: $response}]}\n  more: {routerType: Ensemble, steps: [{serviceName: wine/1}]}",
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.call(t, "tasks.edit_configuration", map[string]any{"task": service, "configuration": []any{map[string]any{"name": "endpoints", "value": string(text)}}, "force": true}, nil)
+	page := v.shows("/services/"+service+"/endpoints/both", `id="graph"`, "&lt;taste&gt;", `endpoints/wine/1"><code class="long">wine/1</code></a>`, "node <strong>more</strong>", "Ensemble, combiner object", "data $response", "clearml-serving model graph")
+	if strings.Contains(page, "/deploy?") {
+		t.Error("a graph can be changed on the page of endpoints with a model")
+	}
+}

@@ -1,10 +1,8 @@
 package inference
 
 import (
-	"bytes"
 	"cmp"
 	"maps"
-	"reflect"
 	"slices"
 
 	"clearmlserving/inference/engine"
@@ -66,30 +64,17 @@ func listedCanary(c serving.CanaryReport, snapshot *router.Snapshot) Listed {
 	if _, err := snapshot.Check(c.URL); err != nil {
 		l.State, l.Reason = serving.StateFailed, cmp.Or(c.Problem, err.Error())
 	}
-	l.Signature = common(slices.Sorted(maps.Keys(c.Shares)), snapshot)
+	l.Signature = common(slices.Sorted(maps.Keys(c.Shares)), func(url serving.EndpointURL) engine.Signature { return describedBy(snapshot.Models[url]) })
 	return l
 }
 
 // common is the signature that all targets of a canary share; it is empty if they take different bodies.
-func common(targets []serving.EndpointURL, snapshot *router.Snapshot) engine.Signature {
-	var all engine.Signature
+func common(targets []serving.EndpointURL, of func(serving.EndpointURL) engine.Signature) engine.Signature {
+	signatures := make([]engine.Signature, len(targets))
 	for i, url := range targets {
-		one := describedBy(snapshot.Models[url])
-		if i == 0 {
-			all = one
-			continue
-		}
-		if one.Table != all.Table || !bytes.Equal(one.BodySchema, all.BodySchema) || !reflect.DeepEqual(one.Inputs, all.Inputs) {
-			return engine.Signature{}
-		}
-		if !bytes.Equal(one.AnswerSchema, all.AnswerSchema) || !reflect.DeepEqual(one.Outputs, all.Outputs) {
-			all.AnswerSchema, all.Outputs = nil, nil
-		}
-		if all.Example == nil {
-			all.Example, all.ExampleOf = one.Example, one.ExampleOf
-		}
+		signatures[i] = of(url)
 	}
-	return all
+	return engine.Common(signatures)
 }
 
 func stateOf(loading bool) serving.State {

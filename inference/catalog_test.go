@@ -19,7 +19,7 @@ func TestTheExampleOfACanaryHasItsOrigin(t *testing.T) {
 		"a/1": live(engine.Signature{Source: engine.SourceModel}),
 		"a/2": live(engine.Signature{Source: engine.SourceModel, Example: []byte(`"secret"`), ExampleOf: engine.ExampleRecorded}),
 	}}
-	got := common([]serving.EndpointURL{"a/1", "a/2"}, snapshot)
+	got := common([]serving.EndpointURL{"a/1", "a/2"}, func(url serving.EndpointURL) engine.Signature { return describedBy(snapshot.Models[url]) })
 	if string(got.Example) != `"secret"` || got.ExampleOf != engine.ExampleRecorded {
 		t.Errorf("the example %s is of %q", got.Example, got.ExampleOf)
 	}

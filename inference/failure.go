@@ -74,6 +74,7 @@ var engineKinds = map[engine.Kind]FailureKind{ //nolint:gochecknoglobals // a co
 	engine.KindTooLarge:    KindTooLarge,
 	engine.KindDied:        KindDied,
 	engine.KindBadRequest:  KindBadRequest,
+	engine.KindLoop:        KindLoopDetected,
 }
 
 // outcome is the statistics' outcome of a request with this failure.

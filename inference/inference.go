@@ -53,6 +53,8 @@ type Options struct {
 	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)
 	// Rollout describes the steps of a canary. nil: no canary has any.
 	Rollout func(serving.EndpointURL) *serving.RolloutReport
+	// Control loads and unloads endpoints for clients that may. nil: nobody may.
+	Control Control
 	// LogShare is the default share of requests whose variables are recorded, for endpoints and
 	// services without one. nil: all.
 	LogShare *float64
@@ -127,6 +129,7 @@ type Service struct {
 	reconciler *reconcile.Reconciler
 	taps       taps
 	gate       gate
+	tools      atomic.Pointer[map[serving.EndpointURL]serving.Tool]
 	started    time.Time
 	loaded     atomic.Bool // every endpoint that can load has loaded once
 	stopping   atomic.Bool
@@ -169,13 +172,14 @@ func New(o Options) *Service {
 	return s
 }
 
-// planFollower passes each plan to the gate and the taps.
+// planFollower passes each plan to the gate and the taps, and keeps the tools.
 type planFollower struct{ s *Service }
 
 // Planned implements reconcile.Follower.
 func (f planFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
 	f.s.gate.follow(plan.Access)
 	f.s.taps.follow(plan)
+	f.s.followTools(plan)
 }
 
 // StatusChanged implements reconcile.Follower.

@@ -40,12 +40,25 @@ func inferTensors(ctx context.Context, m engine.Model, req *engine.Request) (*en
 			return m.Infer(ctx, req)
 		}
 	}
+	if name := onlyInput(&signature); req.Renames && name != "" && len(req.Tensors) == 1 && req.Tensors[0].Name != name {
+		only := req.Tensors[0]
+		only.Name = name
+		req.Tensors = []engine.Tensor{only}
+	}
 	tensors, err := v2.Fit(&signature, req.Tensors)
 	if err != nil {
 		return nil, misfit{err}
 	}
 	req.Tensors = tensors
 	return m.Infer(ctx, req)
+}
+
+// onlyInput is the name of the only input of a model, "" if it has several, or columns.
+func onlyInput(s *engine.Signature) string {
+	if len(s.Inputs) != 1 || s.Table {
+		return ""
+	}
+	return s.Inputs[0].Name
 }
 
 // toTensors makes the answer to the free tensors one. Any other request with tensors has been answered with tensors.

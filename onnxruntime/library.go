@@ -22,6 +22,7 @@ type Library struct {
 	allocator     uintptr      // the default one
 	trim          uintptr      // malloc_trim, 0 if there is none
 	returned      atomic.Int64 // when a run has returned memory of the arena last
+	copies        copies
 }
 
 var opened struct { //nolint:gochecknoglobals // the runtime's environment is one for each process, too
@@ -31,8 +32,8 @@ var opened struct { //nolint:gochecknoglobals // the runtime's environment is on
 
 // Options of a Library.
 type Options struct {
-	// RunMemory bounds the memory of all runs together, without the weights of models. A run that needs
-	// more fails. Default: no bound.
+	// RunMemory bounds the memory of all runs together, without the weights of models, and that of the copies of their
+	// outputs. A run that needs more fails. Default: no bound.
 	RunMemory int64
 }
 
@@ -61,7 +62,7 @@ func open(path string, o Options) (*Library, error) {
 		return nil, fmt.Errorf("load ONNX Runtime: %s has no API", path)
 	}
 	table := (*[2]uintptr)(pointer(base)) // GetApi, GetVersionString
-	l := &Library{path: path, version: text(call(table[1]))}
+	l := &Library{path: path, version: text(call(table[1])), copies: copies{most: o.RunMemory}}
 	if l.api = call(table[0], apiVersion); l.api == 0 || !Supported(l.version) {
 		return nil, &VersionError{Path: path, Version: l.version}
 	}

@@ -1,7 +1,9 @@
 package onnxruntime
 
 import (
+	"fmt"
 	"runtime"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -55,4 +57,37 @@ func text(address uintptr) string {
 		n++
 	}
 	return string(unsafe.Slice((*byte)(p), n))
+}
+
+// copies bounds the memory of outputs, which are copied out of the arena and outlive their run.
+type copies struct {
+	most int64 // 0: no bound
+	held atomic.Int64
+}
+
+// countFrom is the size from which a copy counts.
+const countFrom = 64 << 10
+
+// take makes memory for a copy. It counts until the garbage collector has freed it.
+func (c *copies) take(n int) ([]byte, error) {
+	if n < countFrom || c.most <= 0 {
+		return make([]byte, n), nil
+	}
+	if held := c.held.Add(int64(n)); held > c.most {
+		c.held.Add(-int64(n))
+		return nil, &MemoryError{Size: n, Held: held - int64(n), Most: c.most}
+	}
+	b := make([]byte, n)
+	runtime.AddCleanup(&b[0], func(n int64) { c.held.Add(-n) }, int64(n))
+	return b, nil
+}
+
+// MemoryError is an output for which there is no memory.
+type MemoryError struct {
+	Size       int
+	Held, Most int64
+}
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("an output of %d bytes, beside %d bytes of others that are being sent: together they may have %d", e.Size, e.Held, e.Most)
 }

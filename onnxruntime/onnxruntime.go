@@ -142,6 +142,9 @@ type SessionOptions struct {
 // OutOfMemory reports whether a run failed because it needs more memory than Options.RunMemory or the
 // machine has.
 func OutOfMemory(err error) bool {
+	if large, ok := errors.AsType[*MemoryError](err); ok {
+		return int64(large.Size) > large.Most
+	}
 	failed, ok := errors.AsType[*Error](err)
 	return ok && (strings.Contains(failed.Text, "Available memory of") || strings.Contains(failed.Text, "bad_alloc") || strings.Contains(failed.Text, "bad allocation"))
 }

@@ -255,7 +255,7 @@ func (l *Library) value(f *frame, of uintptr, depth int) (v Value, err error) {
 }
 
 // tensor copies a tensor of C.
-func (l *Library) tensor(f *frame, of uintptr, v *Value) error {
+func (l *Library) tensor(f *frame, of uintptr, v *Value) (err error) {
 	if err := l.do(getTensorTypeAndShape, of, f.word.at(0)); err != nil {
 		return err
 	}
@@ -293,13 +293,17 @@ func (l *Library) tensor(f *frame, of uintptr, v *Value) error {
 		return err
 	}
 	if n := elements * size; n > 0 {
-		v.Data = slices.Clone(unsafe.Slice((*byte)(pointer(f.word.get(0))), n))
+		of := pointer(f.word.get(0))
+		if v.Data, err = l.copies.take(n); err != nil {
+			return err
+		}
+		copy(v.Data, unsafe.Slice((*byte)(of), n))
 	}
 	return nil
 }
 
 // texts copies a tensor of strings.
-func (l *Library) texts(f *frame, of uintptr, v *Value, elements int) error {
+func (l *Library) texts(f *frame, of uintptr, v *Value, elements int) (err error) {
 	if err := l.do(getStringTensorDataLength, of, f.word.at(0)); err != nil {
 		return err
 	}
@@ -315,7 +319,10 @@ func (l *Library) texts(f *frame, of uintptr, v *Value, elements int) error {
 	}
 	offsets[elements] = uintptr(size)                               //nolint:gosec // positive
 	all := unsafe.Slice((*byte)(unsafe.Pointer(&content[0])), size) // the words' bytes
-	v.Data = make([]byte, 0, size+4*elements)
+	if v.Data, err = l.copies.take(size + 4*elements); err != nil {
+		return err
+	}
+	v.Data = v.Data[:0]
 	for i := range elements {
 		one := all[offsets[i]:offsets[i+1]]
 		v.Data = append(binary.LittleEndian.AppendUint32(v.Data, uint32(len(one))), one...) //nolint:gosec // ONNX models are smaller

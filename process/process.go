@@ -45,6 +45,10 @@ type Spec struct {
 	// WhenWeDie is the signal that the child gets if this process dies unexpectedly (Linux only).
 	// A child that must end its own processes uses a milder signal than the default, SIGKILL.
 	WhenWeDie syscall.Signal
+	// Guard, if not empty, is the command line of a program that calls Guard with what follows: that
+	// process is put between us and the child, so that no process of the child survives the child or us,
+	// also none that has left its group. Stdin and ExtraFiles must be unset then.
+	Guard []string
 }
 
 // Stream is the source of a line of output.
@@ -61,11 +65,14 @@ var ErrNotStarted = errors.New("process not started")
 
 // Child is a started process. All methods may be called from any goroutine.
 type Child struct {
-	pid   int
+	pid   int // of the guard, if there is one
 	since time.Time
 	asked atomic.Bool // a signal that ends it was sent
 	done  chan struct{}
 	death Death // written before done is closed, read after
+
+	guarded *guarded // nil without a guard
+	server  atomic.Int64
 
 	mu     sync.Mutex // guards reaped: no signal may go to a pid that is free again
 	reaped bool
@@ -124,15 +131,30 @@ func (c *Child) own(spec Spec, started chan<- error) {
 	if spec.Stdin != nil {
 		cmd.Stdin = spec.Stdin
 	}
+	var guardEnds []*os.File
+	if len(spec.Guard) > 0 {
+		spec.WhenWeDie = 0 // the guard sees it, and ends its processes first
+		if guardEnds, err = c.guard(cmd, spec.Guard); err != nil {
+			started <- err
+			return
+		}
+		for _, end := range guardEnds {
+			defer func() { _ = end.Close() }()
+		}
+	}
 	cmd.Stdout, cmd.Stderr = stdoutChild, stderrChild
 	cmd.SysProcAttr = groupOfItsOwn(spec.WhenWeDie)
 	oom := WatchOOM()
 	if err := cmd.Start(); err != nil {
+		c.guarded.close()
 		started <- err
 		return
 	}
 	_ = stdoutChild.Close()
 	_ = stderrChild.Close()
+	for _, end := range guardEnds {
+		_ = end.Close()
+	}
 	c.pid, c.since = cmd.Process.Pid, time.Now()
 	children.Store(c.pid, nil)
 
@@ -144,6 +166,11 @@ func (c *Child) own(spec Spec, started chan<- error) {
 	readers.Go(func() {
 		_ = ReadLines(io.TeeReader(stderr, tail), spec.MaxLine, func(line []byte) { spec.LogLine(Stderr, line) })
 	})
+	var status syscall.WaitStatus
+	told := false
+	if c.guarded != nil {
+		readers.Go(func() { status, told = c.hear() })
+	}
 	started <- nil
 
 	c.reap(cmd)
@@ -153,14 +180,28 @@ func (c *Child) own(spec Spec, started chan<- error) {
 	limit := time.Now().Add(500 * time.Millisecond)
 	_ = stdout.SetReadDeadline(limit)
 	_ = stderr.SetReadDeadline(limit)
+	if c.guarded != nil {
+		_ = c.guarded.reports.SetReadDeadline(limit)
+	}
 	readers.Wait()
-	status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus) // on every Unix
+	c.guarded.close()
+	if !told { // by a guard
+		status, _ = cmd.ProcessState.Sys().(syscall.WaitStatus) // on every Unix
+	}
 	c.death = Verdict(status, c.asked.Load(), oom, tail.Lines())
 	close(c.done)
 }
 
-// PID is the child's process id, and its group's.
+// PID is the child's process id, and its group's. With a guard it is the guard's.
 func (c *Child) PID() int { return c.pid }
+
+// ServerPID is the process id of the child behind its guard, 0 while it has not started.
+func (c *Child) ServerPID() int {
+	if c.guarded == nil {
+		return c.pid
+	}
+	return int(c.server.Load())
+}
 
 // Since is the start time of the child.
 func (c *Child) Since() time.Time { return c.since }
@@ -180,6 +221,19 @@ func (c *Child) Signal(sig syscall.Signal) error { return c.signal(c.pid, sig) }
 // Kill ends the child and its whole group at once. It does not wait for Done.
 func (c *Child) Kill() error {
 	c.asked.Store(true)
+	if c.guarded != nil {
+		c.guarded.lifelineEnds.Do(func() { _ = c.guarded.lifeline.Close() })
+		go func() { // ends at the end of the child, or after guardPatience
+			patience := time.NewTimer(guardPatience)
+			defer patience.Stop()
+			select {
+			case <-c.done:
+			case <-patience.C:
+				_ = c.signal(-c.pid, syscall.SIGKILL)
+			}
+		}()
+		return nil
+	}
 	return c.signal(-c.pid, syscall.SIGKILL)
 }
 

@@ -25,7 +25,7 @@ func StatOf(pid int) (Stat, bool) {
 		return n
 	}
 	return Stat{
-		Parent: number(1), Group: number(2), Stopped: fields[0] == "T", Dead: fields[0] == "Z", Threads: number(17),
+		Parent: number(1), Group: number(2), Stopped: fields[0] == "T", Dead: fields[0] == "Z" || fields[0] == "X", Threads: number(17),
 		Resident: int64(number(21) * os.Getpagesize()), CPU: time.Duration(number(11)+number(12)) * clockTick,
 	}, true
 }
@@ -41,4 +41,13 @@ func All() Table {
 		}
 	}
 	return all
+}
+
+// CommandLine is the command line of a process with blanks between its words, "" if it is gone.
+func CommandLine(pid int) string {
+	text, err := os.ReadFile(filepath.Join(host.proc, strconv.Itoa(pid), "cmdline"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimRight(strings.ReplaceAll(string(text), "\x00", " "), " ")
 }

@@ -7,3 +7,6 @@ func StatOf(int) (Stat, bool) { return Stat{}, false }
 
 // All knows no process on this system.
 func All() Table { return nil }
+
+// CommandLine knows no command line on this system.
+func CommandLine(int) string { return "" }

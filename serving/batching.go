@@ -60,9 +60,9 @@ func BatchingOf(engine string, aux any) (Batching, error) {
 
 // pythonSettings is the auxiliary configuration of an endpoint that runs in Python: a map, or the
 // text of a config.pbtxt. A text that cannot be read is an error if it has one of the names. Triton
-// reads its own settings.
+// reads its own settings, and a graph has none.
 func pythonSettings(engine string, aux any, names ...string) (map[string]any, error) {
-	if engine == EngineTriton {
+	if engine == EngineTriton || engine == EngineGraph {
 		return nil, nil //nolint:nilnil // there are none
 	}
 	text, isText := aux.(string)
@@ -171,11 +171,12 @@ func wholeNumber(value any, least, most int, field string) (int, error) {
 }
 
 // ForeignSettings lists, in order, the settings of an auxiliary configuration that the engine does not
-// have: only user code reads them. Triton reads its own, and a config.pbtxt may be written for it.
+// have: only user code reads them. Triton reads its own, and a config.pbtxt may be written for it. That of a graph is
+// the graph.
 func ForeignSettings(engine string, aux any) (names []string) {
 	settings, _ := aux.(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		if engine != EngineTriton && !slices.Contains(EngineSettings(engine), name) {
+		if engine != EngineTriton && engine != EngineGraph && !slices.Contains(EngineSettings(engine), name) {
 			names = append(names, name)
 		}
 	}
@@ -186,6 +187,15 @@ func ForeignSettings(engine string, aux any) (names []string) {
 func EngineSettings(engine string) []string {
 	if engine == EngineONNX {
 		return []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxThreads, AuxProviders, AuxEnvironment}
+	}
+	if engine == EngineTorchServe {
+		return append(torchServeSettings(), AuxEnvironment)
+	}
+	if engine == EngineV2 {
+		return append(slices.Clone(v2Settings), AuxNaNAsNull, AuxEnvironment)
+	}
+	if speaksOpenAI(engine) {
+		return openAISettings(engine)
 	}
 	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
 	if slices.Contains(modelEngines, engine) {

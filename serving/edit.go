@@ -17,6 +17,14 @@ func (s *Service) AddEndpoint(e Endpoint) (replaced bool, err error) {
 	if err := e.Validate(); err != nil {
 		return false, err
 	}
+	after := *s
+	after.Endpoints = cloned(s.Endpoints)
+	old, _ := existing(after.Endpoints, string(e.URL()))
+	delete(after.Endpoints, old)
+	after.Endpoints[string(e.URL())] = e
+	if err := after.checkGraphs(e.URL()); err != nil {
+		return false, err
+	}
 	_, replaced = store(s, SectionEndpoints, s.Endpoints, string(e.URL()), e)
 	return replaced, nil
 }
@@ -53,6 +61,13 @@ func (s *Service) AddCanary(c Canary) (replaced bool, err error) {
 	old, replaced := existing(s.Canaries, key)
 	if c.Unknown == nil {
 		c.Unknown = s.Canaries[old].Unknown
+	}
+	after := *s
+	after.Canaries = cloned(s.Canaries)
+	delete(after.Canaries, old)
+	after.Canaries[key] = c
+	if err := after.checkGraphs(EndpointURL(key)); err != nil {
+		return false, err
 	}
 	delete(s.Canaries, old)
 	s.Canaries[key] = c

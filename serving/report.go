@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,6 +20,7 @@ const (
 	StateRefused  State = "refused"  // the last good revision answers; a newer one was refused
 	StateLoading  State = "loading"  // it does not answer yet; a model that restarts its workers holds the requests
 	StateFailed   State = "failed"   // it does not answer
+	StateUnloaded State = "unloaded" // it does not answer, because somebody has taken it out of service
 	StateClosed   State = "closed"   // a model that has been replaced
 )
 
@@ -27,6 +29,9 @@ const (
 type InstanceReport struct {
 	// Name tells the instances of a service apart, for people: "host:port".
 	Name string `json:"instance"`
+	// Role is what the process does instead of answering requests: "triton" holds the models of Triton. ""
+	// for an instance that answers requests.
+	Role string `json:"role,omitempty"`
 	// URL is where the instance answers requests, as seen from its own machine.
 	URL string `json:"serve_url"`
 	// Path is the first part of every endpoint's path there.
@@ -198,6 +203,8 @@ type LoadFailure struct {
 	Revision int `json:"revision,omitempty"`
 	// Final: the revision is at fault, so that it fails on every machine, and again.
 	Final bool `json:"-"`
+	// Within bounds the time until the next attempt, 0: no bound.
+	Within time.Duration `json:"-"`
 }
 
 // ModelReport describes a loaded model.
@@ -233,13 +240,35 @@ type ModelReport struct {
 	Batching *BatchingReport `json:"batching,omitempty"`
 	// Native tells how the model is computed in Go, or why it is not; nil: the endpoint does not ask for it.
 	Native *NativeReport `json:"native,omitempty"`
+	// Addresses are those of the engine, if it runs beside the instance.
+	Addresses []AddressReport `json:"addresses,omitempty"`
+	// Tokens counts those of a language model, nil: the endpoint is none.
+	Tokens *TokensReport `json:"tokens,omitempty"`
+}
+
+// TokensReport counts the tokens of a language model since it was loaded.
+type TokensReport struct {
+	Prompt     uint64 `json:"prompt_tokens"`
+	Completion uint64 `json:"completion_tokens"`
+	// First are the times from a request to the first piece of its streamed answer, Between those from
+	// each piece to the next.
+	First   TimesReport `json:"time_to_first_token"`
+	Between TimesReport `json:"time_between_tokens"`
+}
+
+// TimesReport is a histogram of times. Counts has one more element than Bounds.
+type TimesReport struct {
+	Bounds  []float64 `json:"bounds_seconds"`
+	Counts  []uint64  `json:"counts"`
+	Seconds float64   `json:"sum_seconds"`
 }
 
 // NativeReport describes the acceleration of a model.
 type NativeReport struct {
 	Setting Acceleration `json:"accelerate"`
-	// On: the model is computed in Go. Reason says why it is not.
+	// On: the model is computed in Go, or by what By names: ONNX Runtime. Reason says why it is not.
 	On     bool   `json:"on"`
+	By     string `json:"by,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	// Model is the model's class, Method the method that answers requests, Releases are those of the
 	// packages that the model was compared with.
@@ -300,16 +329,25 @@ type BatchingReport struct {
 	Batches   uint64 `json:"batches"`
 	Rows      uint64 `json:"-"` // of all batches
 	// Sizes counts the batches of up to 1, 2, 4, 8, ... rows; the last count has all larger ones.
-	Sizes        [BatchSizes]uint64 `json:"-"`
-	LastRows     int                `json:"last_rows"`
-	LastRequests int                `json:"last_requests"`
-	MeanRows     float64            `json:"mean_rows"`
+	Sizes [BatchSizes]uint64 `json:"-"`
+	// BySize has the batches of each number of rows, in ascending order; those of very many numbers are left out.
+	BySize       []BatchTimes `json:"-"`
+	LastRows     int          `json:"last_rows"`
+	LastRequests int          `json:"last_requests"`
+	MeanRows     float64      `json:"mean_rows"`
 	// A batch takes about PerBatchUS + rows * PerRowUS; both 0 while unknown.
 	PerRowUS   float64 `json:"us_per_row"`
 	PerBatchUS float64 `json:"us_per_batch"`
 	// Limit is how many rows the last batch could have, LimitedBy what said so.
 	Limit     int    `json:"limit"`
 	LimitedBy string `json:"limited_by"`
+}
+
+// BatchTimes are the batches of a number of rows.
+type BatchTimes struct {
+	Rows    int
+	Batches uint64
+	Took    time.Duration // by all of them
 }
 
 // MemoryReport is what all workers of an instance take, and what is done about it.
@@ -346,7 +384,9 @@ type CanaryReport struct {
 	URL     EndpointURL             `json:"endpoint"`
 	Shares  map[EndpointURL]float64 `json:"shares"`
 	Problem string                  `json:"problem,omitempty"`
-	Rollout *RolloutReport          `json:"rollout,omitempty"` // nil: it has no steps
+	// Loading: an endpoint that it chooses among is being loaded for the first time, and gets its share then.
+	Loading bool           `json:"loading,omitempty"`
+	Rollout *RolloutReport `json:"rollout,omitempty"` // nil: it has no steps
 	// Counts are those of the requests that came to none of the canary's endpoints.
 	Counts
 }
@@ -436,6 +476,13 @@ func (r InstanceReport) Text() (string, error) {
 		}
 		e.Model.Workers, e.Model.LastLines = nil, nil
 		e.Signature = e.Signature.Cut(storedSignature)
+		if e.Model.Addresses != nil {
+			e.Model.Addresses = slices.Clone(e.Model.Addresses)
+			for j := range e.Model.Addresses {
+				a := &e.Model.Addresses[j]
+				a.Reason, a.LastError = Shorten(a.Reason, maxReason), Shorten(a.LastError, maxReason)
+			}
+		}
 		e.Model.Reason, e.Model.LastDeath = Shorten(e.Model.Reason, maxReason), Shorten(e.Model.LastDeath, maxReason)
 		if w := e.Model.Warnings; len(w) > 0 {
 			e.Model.Warnings = make([]string, min(len(w), maxWarnings))
@@ -457,6 +504,7 @@ func (r InstanceReport) Standing() (string, error) {
 	for i, e := range r.Endpoints {
 		e.Counts, e.InUse = Counts{}, 0
 		e.Model.Queued, e.Model.Answered, e.Model.Batching = 0, 0, nil
+		e.Model.Addresses = standing(e.Model.Addresses)
 		endpoints[i] = e
 	}
 	canaries := make([]CanaryReport, len(r.Canaries))
@@ -472,4 +520,14 @@ func (r InstanceReport) Standing() (string, error) {
 	r.Endpoints, r.Canaries, r.SourceSince, r.Shadows, r.Recordings, r.Usage = endpoints, canaries, r.Started, nil, nil, Usage{}
 	r.Access.Refused = 0
 	return r.Text()
+}
+
+// standing are addresses without what every request changes.
+func standing(addresses []AddressReport) []AddressReport {
+	list := slices.Clone(addresses)
+	for i := range list {
+		a := &list[i]
+		a.Outstanding, a.Answered, a.Failed, a.LastError, a.LastErrorAt = 0, 0, 0, "", time.Time{}
+	}
+	return list
 }

@@ -31,8 +31,11 @@ type PlannedEndpoint struct {
 	Code       *ModelCode    // code of the model, used instead of the preprocess artifact
 	State      RevisionState // of a version made by a monitoring: see MonitoredModel
 	Unready    bool          // a version that gets no share yet: other versions can answer
+	Unloaded   *Unloaded     // it is out of service; nil: it is not
 	Metrics    MetricLogging
 	Drift      DriftSettings
+	// Parameters are the settings of the service.
+	Parameters Parameters
 	// Reference is a summary of the data that variables are compared with, in the form of package
 	// drift: that of the settings, or of the model. Nil: none.
 	Reference json.RawMessage
@@ -78,7 +81,9 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	}
 	usable := make(map[EndpointURL]bool, len(p.Endpoints))
 	for url, e := range p.Endpoints {
-		usable[url] = e.State != RevisionRefused && !e.Unready
+		e.Unloaded = s.unloaded(url, e)
+		p.Endpoints[url] = e
+		usable[url] = e.State != RevisionRefused && !e.Unready && e.Unloaded == nil
 	}
 	canaries := make(map[EndpointURL]bool, len(s.Canaries))
 	for key := range s.Canaries {
@@ -95,6 +100,7 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 		e.Metrics = s.MetricsFor(url)
 		e.Drift = s.DriftFor(url)
 		e.Reference = e.Drift.Reference
+		e.Parameters = s.Parameters
 		p.Endpoints[url] = e
 	}
 	p.resolveOptions(s)

@@ -16,7 +16,7 @@ import (
 const AllEndpoints = "*"
 
 // EndpointOptions are settings for one URL that do not change answers: recording, golden samples,
-// shadow traffic, limits, feedback, request log. They are a configuration object of this product; the original ignores it.
+// shadow traffic, limits, feedback, request log, tools for agents, and whether it is loaded at all. They are a configuration object of this product; the original ignores it.
 type EndpointOptions struct {
 	Record *Record `record:"record"` // nil: off, as for the others
 	Golden *Golden `record:"golden"`
@@ -25,7 +25,10 @@ type EndpointOptions struct {
 	// Feedback keeps predictions for comparison with what turns out to be true.
 	Feedback *Feedback   `record:"feedback"`
 	Log      *RequestLog `record:"request_log"`
-	Unknown  map[string]json.RawMessage
+	Unloaded *Unloaded   `record:"unloaded"`
+	// Tool offers the URL to agents, over the Model Context Protocol.
+	Tool    *Tool `record:"tool"`
+	Unknown map[string]json.RawMessage
 }
 
 // Record makes instances keep a share of the live requests with their answers.
@@ -77,7 +80,7 @@ type Shadow struct {
 }
 
 func (o EndpointOptions) empty() bool {
-	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && o.Feedback == nil && o.Log == nil && len(o.Unknown) == 0
+	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && o.Feedback == nil && o.Log == nil && o.Tool == nil && o.Unloaded == nil && len(o.Unknown) == 0
 }
 
 // over returns o, with missing options taken from below.
@@ -88,6 +91,7 @@ func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
 	o.Limits = cmp.Or(o.Limits, below.Limits)
 	o.Feedback = cmp.Or(o.Feedback, below.Feedback)
 	o.Log = cmp.Or(o.Log, below.Log)
+	o.Unloaded = cmp.Or(o.Unloaded, below.Unloaded)
 	return o
 }
 
@@ -238,6 +242,11 @@ func (o EndpointOptions) validate(url EndpointURL) error {
 	if o.Log != nil {
 		if err := o.Log.validate(); err != nil {
 			return fmt.Errorf("request_log: %w", err)
+		}
+	}
+	if o.Tool != nil {
+		if err := o.Tool.validate(); err != nil {
+			return fmt.Errorf("tool: %w", err)
 		}
 	}
 	return nil

@@ -42,11 +42,14 @@ const (
 	EngineCustomAsync = "custom_async"
 	EngineONNX        = "onnx"
 	EngineVLLM        = "vllm"
+	EngineV2          = "v2"
+	EngineOpenAI      = "openai"
+	EngineTorchServe  = "torchserve"
 )
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineGraph, EngineVLLM, EngineV2, EngineOpenAI, EngineTorchServe}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or
@@ -154,6 +157,14 @@ func ParametersFrom(general map[string]string) Parameters {
 	}
 }
 
+// For are the parameters that an engine reads.
+func (p Parameters) For(engine string) Parameters {
+	if engine != EngineTriton {
+		return Parameters{}
+	}
+	return Parameters{TritonGRPCServer: p.TritonGRPCServer, TritonGRPCCompression: p.TritonGRPCCompression}
+}
+
 // LogShare is the share of the requests whose variables are logged if an endpoint's metrics have
 // none: otherwise if the service has none either.
 func (p Parameters) LogShare(otherwise float64) (float64, error) {
@@ -233,6 +244,9 @@ func (s Service) BrokenIn(section Section) []BrokenRecord {
 	}
 	return found
 }
+
+// ModelElsewhere reports whether an engine has its models on other servers, so that an instance needs no files of them.
+func ModelElsewhere(engine string) bool { return engine == EngineTriton || engine == EngineV2 }
 
 // knownEngine reports whether the configuration may name the engine.
 func knownEngine(name string) bool { return slices.Contains(Engines(), name) }

@@ -11,10 +11,7 @@ func validateTriton(engine string, aux any) error {
 	if engine != EngineTriton {
 		return nil
 	}
-	settings, _ := aux.(map[string]any)
-	if text, ok := aux.(string); ok {
-		settings, _ = parsePbtxt(text)
-	}
+	settings := TritonSettings(aux)
 	_, input := settings["input"]
 	_, output := settings["output"]
 	_, filename := settings["default_model_filename"]
@@ -28,6 +25,16 @@ func validateTriton(engine string, aux any) error {
 		return fmt.Errorf("ERROR: You have `default_model_filename` in your config pbtxt, please remove it. It will be added automatically by the system.")
 	}
 	return nil
+}
+
+// TritonSettings are the settings of an auxiliary configuration, be it a map or a config.pbtxt. There are none if
+// it cannot be read.
+func TritonSettings(aux any) map[string]any {
+	settings, _ := aux.(map[string]any)
+	if text, ok := aux.(string); ok {
+		settings, _ = parsePbtxt(text)
+	}
+	return settings
 }
 
 // suggestTensorFlags returns the flags that replace the groups input and output; "?"
@@ -86,4 +93,27 @@ func numpyName(name string) string {
 		return "object"
 	}
 	return name
+}
+
+// TritonPort is Triton's port for gRPC, if an address has none.
+const TritonPort = 8001
+
+// TritonModel is the name that an endpoint's model has on a Triton server: the folder of the model in Triton's
+// repository.
+func TritonModel(url EndpointURL) string { return strings.ReplaceAll(string(url), "/", "_") }
+
+// TritonDecoupled reports whether the settings for Triton say that the model answers a request with any number of
+// messages.
+func TritonDecoupled(aux any) bool {
+	policy, _ := TritonSettings(aux)["model_transaction_policy"].(map[string]any)
+	decoupled, err := trueOrFalse(policy["decoupled"], "")
+	return err == nil && decoupled
+}
+
+// TritonCompression reports whether requests to Triton are compressed with gzip: otherwise if the service does not say.
+func (p Parameters) TritonCompression(otherwise bool) (bool, error) {
+	if p.TritonGRPCCompression == "" {
+		return otherwise, nil
+	}
+	return trueOrFalse(p.TritonGRPCCompression, ParamTritonGRPCCompression)
 }

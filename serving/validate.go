@@ -27,6 +27,14 @@ func (e Endpoint) Validate() error {
 	if err := validateModel(e.ServingURL, e.EngineType, e.Tensors, e.AuxiliaryCfg); err != nil {
 		return err
 	}
+	if e.EngineType == EngineGraph {
+		switch {
+		case e.ModelID != "":
+			return &FieldError{Field: "model_id", Value: string(e.ModelID), Why: "is not for a graph, which has no model of its own: serve the model under another name, and call it from the graph"}
+		case e.PreprocessArtifact != "":
+			return &FieldError{Field: "preprocess_artifact", Value: e.PreprocessArtifact, Why: "is not for a graph, which runs no code: serve the code with --engine custom under another name, and call it from the graph"}
+		}
+	}
 	if e.Version != "" {
 		return validateURL("version", e.Version)
 	}
@@ -56,7 +64,19 @@ func validateModel(url, engine string, tensors Tensors, aux any) error {
 	if _, err := ONNXOf(engine, aux); err != nil {
 		return err
 	}
+	if _, err := V2Of(engine, aux); err != nil {
+		return err
+	}
 	if _, err := Accelerate(engine, aux); err != nil {
+		return err
+	}
+	if _, err := TorchServeOf(engine, aux); err != nil {
+		return err
+	}
+	if _, err := GraphOf(engine, aux); err != nil {
+		return err
+	}
+	if _, err := OpenAIOf(engine, aux); err != nil {
 		return err
 	}
 	return tensors.validate(engine)
@@ -66,6 +86,9 @@ func validateModel(url, engine string, tensors Tensors, aux any) error {
 func (m Monitoring) Validate() error {
 	if err := validateModel(m.BaseServingURL, m.EngineType, m.Tensors, m.AuxiliaryCfg); err != nil {
 		return err
+	}
+	if m.EngineType == EngineGraph {
+		return errors.New("a graph has no model whose versions could be followed: give it a static endpoint (model add), and let its steps call auto-updated ones")
 	}
 	if m.Project == "" && m.Name == "" && len(m.Tags) == 0 {
 		return errors.New("Model monitoring requires at least a project / name / tag to monitor, none were provided.") //nolint:staticcheck // the original's words

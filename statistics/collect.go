@@ -41,6 +41,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for _, e := range status.Endpoints {
 		s.endpoint(e)
 	}
+	s.addresses(status.Endpoints)
 	s.copies(status)
 	for _, c := range status.Canaries {
 		if c.Rollout != nil {
@@ -187,7 +188,9 @@ func (s scrape) canary(r route, t *meter) {
 
 func (s scrape) endpoint(e serving.EndpointReport) {
 	s.of(requestsInProgress, e.URL, float64(e.InUse))
-	s.of(endpointReady, e.URL, oneIf(e.State == serving.StateReady))
+	if e.State != serving.StateUnloaded { // nothing is wrong with it
+		s.of(endpointReady, e.URL, oneIf(e.State == serving.StateReady))
+	}
 	s.of(endpointInfo, e.URL, 1, e.Engine, string(e.ModelID), strconv.Itoa(e.Revision))
 	s.of(queuedRequest, e.URL, float64(e.Model.Queued))
 	s.of(queueLimit, e.URL, float64(e.Model.MaxQueue))
@@ -200,10 +203,62 @@ func (s scrape) endpoint(e serving.EndpointReport) {
 	for state, n := range states {
 		s.of(workers, e.URL, float64(n), state)
 	}
+	if t := e.Model.Tokens; t != nil {
+		s.tokens(e.URL, t)
+	}
 	if b := e.Model.Batching; b != nil {
 		s.of(batchMax, e.URL, float64(b.Limit))
 		s.batches(e.URL, b)
 	}
+}
+
+// addresses exposes the addresses of engines, which several endpoints may share.
+func (s scrape) addresses(endpoints []serving.EndpointReport) {
+	type key struct{ engine, address string }
+	sums := map[key]serving.AddressReport{}
+	for _, e := range endpoints {
+		for _, a := range e.Model.Addresses {
+			k := key{e.Engine, a.Address}
+			sum, known := sums[k]
+			if known && sum.Since.Equal(a.Since) { // the same address of the same pool
+				continue
+			}
+			if !known || a.State != serving.AddressHealthy {
+				sum.State, sum.Since = a.State, a.Since
+			}
+			sum.Outstanding, sum.Answered, sum.Failed = sum.Outstanding+a.Outstanding, sum.Answered+a.Answered, sum.Failed+a.Failed
+			sums[k] = sum
+		}
+	}
+	for k, a := range sums {
+		s.add(addressHealthy, oneIf(a.State == serving.AddressHealthy), k.engine, k.address)
+		s.add(addressOutstanding, float64(a.Outstanding), k.engine, k.address)
+		s.add(addressAnswered, float64(a.Answered), k.engine, k.address)
+		s.add(addressFailed, float64(a.Failed), k.engine, k.address)
+	}
+}
+
+// tokens exposes what a language model has used and how fast it was.
+func (s scrape) tokens(url serving.EndpointURL, t *serving.TokensReport) {
+	s.of(tokenUsage, url, float64(t.Prompt), "input")
+	s.of(tokenUsage, url, float64(t.Completion), "output")
+	endpoint, version := s.labels(url)
+	s.histogram(firstToken, timesOf(t.First), endpoint, version)
+	s.histogram(betweenTokens, timesOf(t.Between), endpoint, version)
+}
+
+func timesOf(r serving.TimesReport) *dto.Histogram {
+	h := &dto.Histogram{SampleSum: &r.Seconds}
+	upTo := uint64(0)
+	for i, n := range r.Counts {
+		upTo += n
+		if i < len(r.Bounds) {
+			cumulated := upTo
+			h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &r.Bounds[i], CumulativeCount: &cumulated})
+		}
+	}
+	h.SampleCount = &upTo
+	return h
 }
 
 // batches exposes the sizes of batches, which are counted by powers of two.

@@ -62,6 +62,13 @@ var (
 	batchRows = ofEndpoint(isHistogram, "batch_rows", "Rows of executed batches, since the model was loaded. Endpoints without batching have none.")
 	batchMax  = ofEndpoint(isGauge, "batch_limit_rows", "Rows that the last batch was allowed to have.")
 
+	tokenUsage = ofEndpoint(isCounter, "gen_ai_token_usage_total",
+		"Tokens of a language model's requests (input) and answers (output), as its server counts them, since the model was loaded.", "token_type")
+	firstToken = ofEndpoint(isHistogram, "gen_ai_server_time_to_first_token_seconds",
+		"Time from a request to the first piece of its streamed answer that has content, since the model was loaded.")
+	betweenTokens = ofEndpoint(isHistogram, "gen_ai_server_time_per_output_token_seconds",
+		"Time from one piece of a streamed answer to the next, since the model was loaded.")
+
 	shadowRequests = ofEndpoint(isCounter, "shadow_requests_total",
 		"Copies of requests to another endpoint (target) by result: equal, different, error, dropped, not_compared.", "target", "result")
 	recordedRequests = ofEndpoint(isCounter, "recorded_requests_total", "Requests to record by result: recorded, dropped, skipped.", "result")
@@ -114,6 +121,11 @@ var (
 	readerLag       = newFamily(isGauge, "statistics_lag_messages", "Messages of the partitions of this replica that it has not counted yet.", "partition")
 	readerAborted   = newFamily(isCounter, "statistics_aborted_transactions_total", "Transactions that were repeated because partitions changed between replicas.")
 
+	addressHealthy     = newFamily(isGauge, "engine_address_healthy", "1 if an address of an engine that runs beside the instance gets requests, 0 if it is ejected or on trial.", "engine", "address")
+	addressOutstanding = newFamily(isGauge, "engine_address_outstanding_requests", "Requests that the engine at an address has now.", "engine", "address")
+	addressAnswered    = newFamily(isCounter, "engine_address_answered_total", "Requests that the engine at an address has answered, its errors included.", "engine", "address")
+	addressFailed      = newFamily(isCounter, "engine_address_failed_total", "Requests that failed at an address: no connection, a lost one, an answer that is not of the protocol.", "engine", "address")
+
 	keysRefused   = newFamily(isCounter, "unauthorized_requests_total", "Requests without a key that is good for what they asked.")
 	memoryTaken   = newFamily(isGauge, "workers_memory_bytes", "Memory of all worker processes and of those that fork them. Only with a memory budget.")
 	memoryBudget  = newFamily(isGauge, "workers_memory_budget_bytes", "Bound of clearml_serving_workers_memory_bytes.")
@@ -136,6 +148,8 @@ func sections() []section {
 		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, streamDuration, requestSize, responseSize, canaryRequests, canaryDuration, keysRefused}},
 		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts, workerMemory, workerCPU}},
 		{"Batching", []*family{batchRows, batchMax}},
+		{"Engines beside the instance", []*family{addressHealthy, addressOutstanding, addressAnswered, addressFailed}},
+		{"Language models", []*family{tokenUsage, firstToken, betweenTokens}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
 		{"Drift", []*family{driftValues, driftUnexpected}},
 		{"Statistics for Kafka", []*family{forwardedSent, forwardedLost, forwardedWaiting, forwardedStored}},

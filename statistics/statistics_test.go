@@ -81,10 +81,13 @@ func full() serving.Status {
 			URL: "m/1", State: serving.StateReady, Engine: "custom", ModelID: "abc", Revision: 4, InUse: 2,
 			Model: serving.ModelReport{
 				Queued: 5, MaxQueue: 100, MaxWorkers: 4, Restarts: 2,
-				Workers:  []serving.WorkerReport{{State: "busy"}, {State: "busy"}, {State: "idle"}},
-				Batching: &serving.BatchingReport{Batches: 3, Rows: 8, Sizes: [serving.BatchSizes]uint64{1, 0, 2}, Limit: 16},
+				Workers:   []serving.WorkerReport{{State: "busy"}, {State: "busy"}, {State: "idle"}},
+				Batching:  &serving.BatchingReport{Batches: 3, Rows: 8, Sizes: [serving.BatchSizes]uint64{1, 0, 2}, Limit: 16},
+				Addresses: []serving.AddressReport{{Address: "gpu1:8001", State: serving.AddressHealthy, Outstanding: 2, Answered: 9}, {Address: "gpu2:8001", State: serving.AddressEjected, Failed: 4}},
 			},
-		}, {URL: "loads", State: serving.StateLoading}},
+		}, {URL: "loads", State: serving.StateLoading}, {
+			URL: "same", Engine: "custom", Model: serving.ModelReport{Addresses: []serving.AddressReport{{Address: "gpu1:8001", State: serving.AddressHealthy, Outstanding: 2, Answered: 9}}},
+		}},
 		Shadows:    []serving.ShadowReport{{From: "m/1", To: "loads", Shadowed: 9, Dropped: 1, Errors: 2, Equal: 3, Different: 1}},
 		Recordings: []serving.RecordingReport{{URL: "m/1", Recorded: 7, Dropped: 1, Skipped: 2}},
 	}
@@ -109,6 +112,11 @@ func TestTheStateOfAnInstanceIsExposed(t *testing.T) {
 		`clearml_serving_batch_rows_bucket{endpoint="m",version="1",le="4"} 3`,
 		`clearml_serving_batch_rows_bucket{endpoint="m",version="1",le="+Inf"} 3`,
 		`clearml_serving_batch_rows_sum{endpoint="m",version="1"} 8`,
+		`clearml_serving_engine_address_healthy{address="gpu1:8001",engine="custom"} 1`,
+		`clearml_serving_engine_address_healthy{address="gpu2:8001",engine="custom"} 0`,
+		`clearml_serving_engine_address_outstanding_requests{address="gpu1:8001",engine="custom"} 2`,
+		`clearml_serving_engine_address_answered_total{address="gpu1:8001",engine="custom"} 9`,
+		`clearml_serving_engine_address_failed_total{address="gpu2:8001",engine="custom"} 4`,
 		`clearml_serving_shadow_requests_total{endpoint="m",result="not_compared",target="loads",version="1"} 3`,
 		`clearml_serving_shadow_requests_total{endpoint="m",result="dropped",target="loads",version="1"} 1`,
 		`clearml_serving_recorded_requests_total{endpoint="m",result="skipped",version="1"} 2`,

@@ -53,7 +53,7 @@ func (a *app) feedbackStore(dir string, client *clearml.Client, identity serving
 				return nil, err
 			}
 			var peers []feedback.Peer
-			for _, l := range aliveOf(recorded, client.ServerTime()).instances {
+			for _, l := range aliveOf(recorded, client.ServerTime()).answering() {
 				peers = append(peers, feedback.Peer{URL: l.URL, Key: l.Key})
 			}
 			return peers, nil

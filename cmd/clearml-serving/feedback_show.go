@@ -218,7 +218,7 @@ func (a *app) instancesToAsk(ctx context.Context, s *operations.Service, notice 
 		return nil, err
 	}
 	var targets []string
-	for _, l := range f.instances {
+	for _, l := range f.answering() {
 		base := strings.TrimRight(l.URL, "/")
 		if l.Key != "" { // one of the records
 			if err := a.proves(ctx, base, l.Key); err != nil {

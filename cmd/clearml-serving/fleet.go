@@ -30,6 +30,11 @@ type fleet struct {
 	lost []liveState
 }
 
+// answering are the instances that answer requests.
+func (f fleet) answering() []liveState {
+	return slices.DeleteFunc(slices.Clone(f.instances), func(l liveState) bool { return l.Role != "" })
+}
+
 // example is the example of a body in the signature of an endpoint, "" if no instance has one.
 func (f fleet) example(endpoint serving.EndpointURL) string {
 	for _, l := range f.instances {
@@ -145,6 +150,12 @@ func (f fleet) row(told func(l liveState) (found bool, state, note string, count
 	var sum *serving.Counts
 	for _, l := range f.instances {
 		found, state, note, counts := told(l)
+		if l.Role != "" { // it answers no requests: what matters is why it cannot hold the model
+			if found && state != "ready" {
+				notes = append(notes, fmt.Sprintf("%s (%s): %s", l.Name, l.Role, joinNotes([]string{state, note})))
+			}
+			continue
+		}
 		if !found {
 			state = "not served"
 		} else {
@@ -215,7 +226,7 @@ func (f fleet) summed(states []string) string {
 func (f fleet) forJSON() []object {
 	list := []object{}
 	for _, l := range f.instances {
-		list = append(list, object{{"instance", orNull(l.Name)}, {"serve_url", l.URL}, {"status", l.Status}})
+		list = append(list, object{{"instance", orNull(l.Name)}, {"role", orNull(l.Role)}, {"serve_url", l.URL}, {"status", l.Status}})
 	}
 	return list
 }

@@ -104,7 +104,7 @@ func serveCode(tb testing.TB, endpoints map[string]endpointCode, recorder infere
 	})})
 	service := inference.New(inference.Options{
 		Files: hotPathFiles{}, RequestTimeout: time.Minute, Recorder: recorder,
-		Engines: engines(inPython, nil, nil),
+		Engines: loaders{python: inPython}.table(),
 		Source: hotPathState{&reconcile.State{
 			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: records}, Artifacts: artifacts,
 		}},

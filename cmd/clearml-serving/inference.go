@@ -23,12 +23,15 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/native"
+	"clearmlserving/inference/engine/onnx"
 	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/engine/v2server"
 	"clearmlserving/inference/grpcfront"
 	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
 	"clearmlserving/inference/rollout"
+	"clearmlserving/operations"
 	"clearmlserving/process"
 	"clearmlserving/recurring"
 	"clearmlserving/serving"
@@ -88,7 +91,7 @@ written, or a model file or a folder as "clearml-serving run" takes it.`,
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library", "triton-grpc-addr", "triton-grpc-compression", "torchserve-keys")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -178,7 +181,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	onnx, err := a.onnxEngine(dir, python, log)
+	engines, err := a.loaders(dir, dir, setup.made, python, python, log)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +197,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, setup.made, python, python, log), onnx), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines.table(), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -220,6 +223,17 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		transport, err := a.transport()
 		if err != nil {
 			return nil, err
+		}
+		o.Control = func(ctx context.Context, id string, name serving.EndpointURL, load bool, by string) ([]serving.EndpointURL, error) {
+			s, err := operations.Open(ctx, client, id)
+			if err != nil {
+				return nil, err
+			}
+			urls, err := s.SetLoaded(ctx, name, load, by)
+			if changed != nil {
+				changed()
+			}
+			return urls, err
 		}
 		hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		decider = rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
@@ -340,33 +354,10 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
 }
 
-// modelEngines are the kinds of endpoints with models of Python libraries, which may be computed in Go.
-var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
-
-// availableEngines are the kinds of endpoints that instances of this version run: those
-// that commands offer. The others of serving.Engines can be stored, for the original.
-func availableEngines() []string {
-	var kinds []string
-	for _, e := range engines(nil, nil, nil) {
-		kinds = append(kinds, e.Kinds...)
-	}
-	return kinds
-}
-
-// engines is the table of engines: which loader makes the models of which kinds of
-// endpoints. A new engine is one entry here.
-func engines(python, models, onnx engine.Loader) []inference.Engine {
-	return []inference.Engine{
-		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
-		{Kinds: modelEngines, Loader: models},
-		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
-	}
-}
-
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
+	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool", "torchserve"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
@@ -438,10 +429,11 @@ func (a *app) restOptions() (rest.Options, error) {
 	}, errors.Join(err, err2, err3, err4)
 }
 
-// acceleratedEngine computes models in Go whose endpoints ask for it, and leaves the others to inPython.
+// acceleratedEngine computes models in Go whose endpoints ask for it, or converts them, and leaves the others to inPython.
 // What was proven when an image was built is not proven again.
-func acceleratedEngine(dataDir string, made madeFolders, inPython engine.Loader, workers *python.Engine, log *slog.Logger) *native.Engine {
+func acceleratedEngine(dataDir string, made madeFolders, inPython engine.Loader, workers *python.Engine, converted *onnx.Engine, log *slog.Logger) *native.Engine {
 	o := native.Options{
+		ONNX: converted, ONNXRuntime: converted.Library,
 		Python: inPython, Workers: workers, Host: workers.Host(), Dir: filepath.Join(dataDir, "native"), Made: made.native, RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
 	}
 	if made.writes && made.native != "" {
@@ -477,6 +469,17 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, made madeFolde
 		},
 		Env: env, Environments: a.environments(dataDir, made, log), Extra: a.extraPackages(),
 	})}), nil
+}
+
+// v2Engine asks Triton and other servers of the V2 protocol.
+func (a *app) v2Engine(workers *python.Engine, log *slog.Logger) (*v2server.Engine, error) {
+	compressed, err := a.on("triton-grpc-compression")
+	if err != nil {
+		return nil, err
+	}
+	return v2server.New(v2server.Options{
+		Python: workers, Triton: a.text("triton-grpc-addr"), TritonCompression: compressed, Variable: os.Getenv, Logger: log,
+	}), nil
 }
 
 // recordingsDir is where an instance keeps recorded requests.

@@ -106,7 +106,7 @@ func (a *app) findModel(ctx context.Context, s *operations.Service, e *serving.E
 	case e.ModelID != "":
 		return a.checkModel(ctx, s, e.ModelID)
 	case q.Empty():
-		if e.EngineType != serving.EngineCustom && e.EngineType != serving.EngineCustomAsync {
+		if e.EngineType != serving.EngineCustom && e.EngineType != serving.EngineCustomAsync && e.EngineType != serving.EngineGraph {
 			a.print.notice("Warning: No Model provided for '%s'", e.URL())
 		}
 		return nil

@@ -25,8 +25,8 @@ is not ready, and why. They are found on the ClearML server; with --serve-url on
 asked directly.
 
 Where the output is no terminal, the list is JSON by kind, as that of the Python
-product; --verbose adds the table. It also adds the signature of each endpoint: its
-inputs and outputs, and an example of a request.`,
+product; --verbose adds the table. It also adds the steps of each graph, and the
+signature of each endpoint: its inputs and outputs, and an example of a request.`,
 		Example: `  clearml-serving model list
   clearml-serving model list --format table
   clearml-serving --json model list`,
@@ -86,7 +86,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		switch {
 		case err != nil:
 			a.print.notice("Notice: the state of the running service is not known: %v", err)
-		case len(f.instances)+len(f.silent) == 0:
+		case len(f.answering())+len(f.silent) == 0:
 			a.print.notice("Notice: the state of the running service is not known: %v", noInstance())
 		}
 		a.printEndpointTable(s, f)
@@ -95,7 +95,9 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		a.printCopies(f)
 		a.printBatching(f)
 		a.printNative(f)
+		a.printEngines(f)
 		if verbose {
+			a.printGraphs(s)
 			a.printSignatures(f)
 		}
 		result = append(result, field{"instances", f.forJSON()})

@@ -46,6 +46,11 @@ that has the name. The model itself stays in the model repository.`,
 		if _, logged := serving.LookUp(s.Config.Metrics, endpoint); logged && kind == serving.RemovedEndpoint {
 			a.print.notice("Notice: the logged metrics of '%s' are kept; to remove them: %s metrics remove --endpoint %s", url, again, shellWord(string(url)))
 		}
+		if !s.Config.Serves(url) {
+			for _, graph := range s.Config.GraphsThatCall(url) {
+				a.print.notice("Warning: the graph '%s' calls '%s': its requests fail until there is one again", graph, url)
+			}
+		}
 		kept, _ := serving.LookUp(s.Config.Options, endpoint)
 		for _, option := range []struct {
 			on      bool
@@ -57,6 +62,7 @@ that has the name. The model itself stays in the model repository.`,
 			{kept.Limits != nil, "model limits"},
 			{kept.Feedback != nil, "feedback set"},
 			{kept.Log != nil, "model log"},
+			{kept.Tool != nil, "model tool"},
 		} {
 			if option.on {
 				a.print.notice("Notice: an option of '%s' is kept; to remove it: %s %s --endpoint %s --off", url, again, option.command, shellWord(string(url)))

@@ -38,6 +38,7 @@ const (
 	optionsServer     = "The ClearML server"
 	optionsStatistics = "Statistics"
 	optionsSeries     = "Time series"
+	optionsTriton     = "Triton"
 )
 
 var optionTable = []option{
@@ -52,7 +53,7 @@ var optionTable = []option{
 	{name: "log-format", variables: []string{"CLEARML_SERVING_LOG_FORMAT"}, def: "text", group: optionsProgram, help: "form of the log on stderr: text or json"},
 	{name: "log-level", variables: []string{"CLEARML_SERVING_LOG_LEVEL"}, group: optionsProgram, help: "least level that is logged: debug, info, warn or error (default: info for services, warn for other commands)"},
 	{name: "color", variables: []string{"CLEARML_SERVING_COLOR"}, def: "auto", group: optionsProgram, help: "colours: auto, always or never"},
-	{name: "python", variables: []string{"CLEARML_SERVING_PYTHON"}, group: optionsProgram, help: "Python interpreter that runs models (default: that of the active virtual environment, else python3)"},
+	{name: "python", variables: []string{"CLEARML_SERVING_PYTHON"}, group: optionsProgram, help: "Python interpreter that runs models (default: that of the active virtual environment, else of the one in which pip has installed this program, else python3)"},
 
 	{name: "serve-addr", variables: []string{"CLEARML_SERVING_SERVE_ADDR"}, def: "127.0.0.1:8080", group: optionsListen, help: "where requests are answered"},
 	{name: "api-addr", variables: []string{"CLEARML_SERVING_API_ADDR"}, def: "127.0.0.1:8008", group: optionsListen, help: "where the embedded ClearML server answers"},
@@ -85,7 +86,7 @@ var optionTable = []option{
 	{name: "folder", variables: []string{"CLEARML_SERVING_FOLDER"}, group: optionsInference, help: "serve what this folder has, without a ClearML server: what build has written, or a model file or folder as run takes it"},
 	{name: "folder-endpoint", variables: []string{"CLEARML_SERVING_FOLDER_ENDPOINT"}, group: optionsInference, noFlag: true, help: "name of the endpoint of a model that --folder names; --endpoint wins"},
 	{name: "instance-url", variables: []string{"CLEARML_SERVING_INSTANCE_URL"}, group: optionsInference, noFlag: true, help: "address by which other instances and the web pages reach this one, as http://10.0.0.7:8080 (default: that of --serve-addr, which is of this machine or container)"},
-	{name: "inference-task-id", variables: []string{"CLEARML_INFERENCE_TASK_ID"}, group: optionsInference, noFlag: true, help: "continue this task as the instance's record"},
+	{name: "inference-task-id", variables: []string{"CLEARML_INFERENCE_TASK_ID"}, group: optionsInference, help: "continue this task as the instance's record"},
 	{name: "poll-freq", variables: []string{"CLEARML_SERVING_POLL_FREQ"}, def: "5", group: optionsInference, noFlag: true, help: "minutes between two looks at the configuration; fractions are fine"},
 	{name: "num-process", variables: []string{"CLEARML_SERVING_NUM_PROCESS"}, group: optionsInference, noFlag: true, help: "worker processes for each endpoint (default: chosen by the number of cores)"},
 	{name: "request-timeout", variables: []string{"GUNICORN_SERVING_TIMEOUT"}, def: "600", group: optionsInference, noFlag: true, help: "seconds that one request may take"},
@@ -97,6 +98,9 @@ var optionTable = []option{
 	{name: "worker-open-files", variables: []string{"CLEARML_SERVING_WORKER_OPEN_FILES"}, def: "4096", group: optionsInference, noFlag: true, help: "most descriptors of one worker; 0 for the machine's own limit"},
 	{name: "memory-budget", variables: []string{"CLEARML_SERVING_MEMORY_BUDGET"}, def: "80%", group: optionsInference, help: "memory that all workers may take, as 4GiB, or as a share of what this machine or container has; near it idle workers above min-workers end early; 0 for no bound"},
 	{name: "onnxruntime-library", variables: []string{"CLEARML_SERVING_ONNXRUNTIME"}, group: optionsInference, help: "ONNX Runtime's shared library, for the engine onnx (default: that of the interpreter's package onnxruntime, else that of doctor --install onnx, else the system's)"},
+	{name: "triton-grpc-addr", variables: []string{"CLEARML_SERVING_TRITON_GRPC_ADDR", "CLEARML_DEFAULT_TRITON_GRPC_ADDR"}, def: "127.0.0.1:8001", group: optionsInference, help: "Triton's gRPC ports, with commas between, for services whose configuration has none (see config --triton-grpc-server)"},
+	{name: "triton-grpc-compression", variables: []string{"CLEARML_SERVING_TRITON_GRPC_COMPRESSION", "CLEARML_DEFAULT_TRITON_GRPC_COMPRESSION"}, def: "false", group: optionsInference, isSwitch: true, help: "compress requests to Triton with gzip, for services whose configuration does not say"},
+	{name: "torchserve-keys", variables: []string{"CLEARML_SERVING_TORCHSERVE_KEYS"}, group: optionsInference, help: "key_file.json of TorchServe at the addresses of endpoints' settings; the server of the role torchserve needs none"},
 	{name: "request-log", variables: []string{"CLEARML_SERVING_REQUEST_LOG"}, group: optionsInference, help: "where the files of the request log are put: s3://…, gs://…, azure://… or a folder (default: request-log in the data folder)"},
 	{name: "request-log-file-size", variables: []string{"CLEARML_SERVING_REQUEST_LOG_FILE_SIZE"}, def: "64MiB", group: optionsInference, noFlag: true, help: "size of the rows, as JSON, after which a file of the request log ends"},
 	{name: "request-log-file-time", variables: []string{"CLEARML_SERVING_REQUEST_LOG_FILE_TIME"}, def: "900", group: optionsInference, noFlag: true, help: "seconds after which a file of the request log ends"},
@@ -122,6 +126,25 @@ var optionTable = []option{
 	{name: "prometheus-token", variables: []string{"CLEARML_SERVING_PROMETHEUS_TOKEN"}, group: optionsSeries, noFlag: true, secret: true, help: "bearer token for --prometheus-url"},
 	{name: "remote-write-url", variables: []string{"CLEARML_SERVING_REMOTE_WRITE_URL"}, group: optionsSeries, secret: true, help: "address to which samples of metrics are sent too, by Prometheus' remote write: http://host:9090/api/v1/write"},
 	{name: "remote-write-token", variables: []string{"CLEARML_SERVING_REMOTE_WRITE_TOKEN"}, group: optionsSeries, noFlag: true, secret: true, help: "bearer token for --remote-write-url"},
+
+	{name: "tritonserver", variables: []string{"CLEARML_SERVING_TRITONSERVER"}, group: optionsTriton, help: "the program tritonserver (default: that in PATH, else /opt/tritonserver/bin/tritonserver)"},
+	{name: "triton-addr", variables: []string{"CLEARML_SERVING_TRITON_ADDR"}, def: "127.0.0.1:8084", group: optionsTriton, help: "where operators find the status and the metrics of the role triton"},
+	{name: "update-frequency", variables: []string{"CLEARML_TRITON_POLL_FREQ", "CLEARML_TRITON_UPDATE_FREQUENCY"}, def: "10", group: optionsTriton, help: "minutes between two looks of the role triton at the configuration; the embedded server is looked at every second"},
+	{name: "metric-frequency", variables: []string{"CLEARML_TRITON_METRIC_FREQ", "CLEARML_TRITON_METRIC_FREQUENCY"}, def: "1", group: optionsTriton, help: "minutes between two reports of Triton's metrics to the tasks of the role and of the serving service"},
+	{name: "triton-helper-args", variables: []string{"CLEARML_TRITON_HELPER_ARGS"}, group: optionsTriton, noFlag: true, help: "words before those of the command line of the role triton"},
+	{name: "t-http-port", variables: []string{"CLEARML_TRITON_T_HTTP_PORT"}, def: "8000", group: optionsTriton, help: "port of Triton's HTTP, which only this machine reaches"},
+	{name: "t-http-thread-count", variables: []string{"CLEARML_TRITON_T_HTTP_THREAD_COUNT"}, group: optionsTriton, help: "threads of Triton's HTTP, 4 or more"},
+	{name: "t-allow-grpc", variables: []string{"CLEARML_TRITON_T_ALLOW_GRPC"}, group: optionsTriton, help: "true or false: whether Triton answers gRPC"},
+	{name: "t-grpc-port", variables: []string{"CLEARML_TRITON_T_GRPC_PORT"}, def: "8001", group: optionsTriton, help: "port of Triton's gRPC"},
+	{name: "t-grpc-infer-allocation-pool-size", variables: []string{"CLEARML_TRITON_T_GRPC_INFER_ALLOCATION_POOL_SIZE"}, group: optionsTriton, help: "flag of tritonserver of that name"},
+	{name: "t-pinned-memory-pool-byte-size", variables: []string{"CLEARML_TRITON_T_PINNED_MEMORY_POOL_BYTE_SIZE"}, group: optionsTriton, help: "flag of tritonserver of that name"},
+	{name: "t-cuda-memory-pool-byte-size", variables: []string{"CLEARML_TRITON_T_CUDA_MEMORY_POOL_BYTE_SIZE"}, group: optionsTriton, help: "flag of tritonserver of that name, as <gpu>:<bytes>"},
+	{name: "t-min-supported-compute-capability", variables: []string{"CLEARML_TRITON_T_MIN_SUPPORTED_COMPUTE_CAPABILITY"}, group: optionsTriton, help: "flag of tritonserver of that name"},
+	{name: "t-buffer-manager-thread-count", variables: []string{"CLEARML_TRITON_T_BUFFER_MANAGER_THREAD_COUNT"}, group: optionsTriton, help: "flag of tritonserver of that name"},
+	{name: "t-log-verbose", variables: []string{"CLEARML_TRITON_T_LOG_VERBOSE"}, group: optionsTriton, help: "flag of tritonserver of that name"},
+	{name: "t-exit-on-error", variables: []string{"CLEARML_TRITON_T_EXIT_ON_ERROR"}, group: optionsTriton, help: "flag of tritonserver of that name; models that cannot be loaded never end it here"},
+	{name: "t-grpc-address", variables: []string{"CLEARML_TRITON_T_GRPC_ADDRESS"}, def: "127.0.0.1", group: optionsTriton, help: "address of Triton's gRPC; with another than this machine's, its calls that change models are closed"},
+	{name: "t-metrics-port", variables: []string{"CLEARML_TRITON_T_METRICS_PORT"}, def: "8002", group: optionsTriton, help: "port of Triton's metrics, which only this machine reaches"},
 
 	{name: "files-aliases", variables: []string{"CLEARML_SERVING_FILES_ALIASES"}, group: optionsServer, noFlag: true, help: "further addresses of the ClearML server's files, with commas between, which files were registered under and which are not reached from here, such as http://127.0.0.1:8081 of a port-forward"},
 	{name: "files-destination", variables: []string{"CLEARML_SERVING_FILES_DESTINATION"}, group: optionsServer, help: "where the embedded file server keeps its files: s3://…, gs://…, azure://… or a folder (default: files in the data folder)"},

@@ -263,7 +263,7 @@ func TestEveryOptionInTheTableIsReadByTheCode(t *testing.T) {
 }
 
 func TestTheTableOfOptionsIsWellFormed(t *testing.T) {
-	groups := []string{optionsProgram, optionsListen, optionsInference, optionsStatistics, optionsSeries, optionsServer}
+	groups := []string{optionsProgram, optionsListen, optionsInference, optionsStatistics, optionsSeries, optionsTriton, optionsServer}
 	seen, last := map[string]bool{}, 0
 	for _, o := range optionTable {
 		at := slices.Index(groups, o.group)

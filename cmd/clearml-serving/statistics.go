@@ -198,14 +198,7 @@ func (s *statisticsRole) handler() http.Handler {
 		}
 		_, _ = fmt.Fprintln(w, "ok")
 	})
-	want := sha256.Sum256([]byte(s.token))
-	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(inference.BearerKey(r.Header.Get("Authorization"))))
-		if s.token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="clearml-serving admin"`)
-			http.Error(w, "send the admin token as Bearer token in the header Authorization", http.StatusUnauthorized)
-			return
-		}
+	mux.Handle("GET /", operatorsOnly(s.token, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		page := s.page
 		s.mu.Unlock()
@@ -214,6 +207,20 @@ func (s *statisticsRole) handler() http.Handler {
 			return
 		}
 		page.ServeHTTP(w, r)
-	})
+	})))
 	return mux
+}
+
+// operatorsOnly requires a token, unless it is "".
+func operatorsOnly(token string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(inference.BearerKey(r.Header.Get("Authorization"))))
+		if token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="clearml-serving admin"`)
+			http.Error(w, "send the admin token as Bearer token in the header Authorization", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

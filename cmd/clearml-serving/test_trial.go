@@ -255,13 +255,12 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		home = t.dataDir // it has no library
 	}
-	onnx, err := t.a.onnxEngine(home, python, log)
+	engines, err := t.a.loaders(t.dataDir, home, madeFolders{}, python, stubbedEngine{python, t.stubs}, log)
 	if err != nil {
 		return 0, nil, err
 	}
 	watch := make(watcher, 1)
-	stubbed := stubbedEngine{python, t.stubs}
-	o.Engines, o.Files, o.Source, o.Logger = engines(stubbed, acceleratedEngine(t.dataDir, madeFolders{}, stubbed, python, log), onnx), t.files, fixedState{state}, log
+	o.Engines, o.Files, o.Source, o.Logger = engines.table(), t.files, fixedState{state}, log
 	o.Followers = []reconcile.Follower{watch}
 	service := inference.New(o)
 	runCtx, stop := context.WithCancel(ctx)

@@ -500,6 +500,18 @@ func (endpointPage) Percent(share float64) string {
 	return strconv.FormatFloat(share*100, 'f', -1, 64)
 }
 
+// Graph describes the graph that the endpoint is, empty for others.
+func (page endpointPage) Graph() []serving.GraphLine {
+	graph, err := serving.GraphOf(page.Record.EngineType, page.Record.AuxiliaryCfg)
+	if err != nil || graph == nil {
+		return nil // the state says what is wrong
+	}
+	return graph.Lines()
+}
+
+// IsGraph says that the endpoint is made of others, and has neither model nor code.
+func (page endpointPage) IsGraph() bool { return page.Record.EngineType == serving.EngineGraph }
+
 // Auxiliary are the settings of the engine, as text.
 func (page endpointPage) Auxiliary() string {
 	switch settings := page.Record.AuxiliaryCfg.(type) {

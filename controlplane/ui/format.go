@@ -158,11 +158,11 @@ func prettyJSON(text string) string {
 // stateClass is the style class of a state: good, busy, bad, or plain.
 func stateClass(state string) string {
 	switch state {
-	case "ready", "good", "completed", "published", "running":
+	case "ready", "good", "completed", "published", "running", "healthy":
 		return "good"
-	case "in_progress", "loading", "updating", "pending", "queued":
+	case "in_progress", "loading", "updating", "pending", "queued", "trial":
 		return "busy"
-	case "failed", "degraded", "refused", "aborted", "lost":
+	case "failed", "degraded", "refused", "aborted", "lost", "ejected":
 		return "bad"
 	}
 	return "plain"

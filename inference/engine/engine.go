@@ -38,14 +38,19 @@ type Request struct {
 	// Streams: the front sends each piece of a streamed answer as an answer with tensors. Otherwise a
 	// request with tensors has one answer.
 	Streams bool
+	// Renames: an only tensor is the only input of the model, whatever its name is.
+	Renames bool
 	// Loan is the memory of Body, or of the data of Tensors, if a Lender has lent it.
 	Loan Loan
 	// ContentType is the client's, "" if it sent none.
 	ContentType string
+	// Route is the path of a request in the OpenAI API, such as "v1/chat/completions", whose model is this
+	// endpoint. "": the request is none of that API. A Model that does not know it answers the body.
+	Route string
 	// Client describes the client's request, for a Model that passes it to user code. It is valid until
 	// Infer has returned. nil: the request does not come directly from a client.
 	Client func() Client
-	// Depth counts the nested send_request calls, 0 for a client's request.
+	// Depth counts the nested calls between endpoints, 0 for a client's request.
 	Depth int
 	// Sampled requests the statistics variables in Response.Stats.
 	Sampled bool
@@ -151,6 +156,12 @@ type VariableSetter interface {
 	SetVariables(names []string) error
 }
 
+// Speaker is a Model that answers requests with a Route.
+type Speaker interface {
+	// Speaks reports whether the Model answers any of them.
+	Speaks() bool
+}
+
 // LendFrom is the size from which a body is received into a Lender's memory; copying
 // smaller ones is as fast.
 const LendFrom = 256 << 10
@@ -171,6 +182,8 @@ type Spec struct {
 	CodeName string
 	// ModelPath is the model's file or folder, "" if the endpoint has no model.
 	ModelPath string
+	// Framework is the library that the model was made with, as its record says, "" if it does not.
+	Framework string
 	// Variables are the names of the endpoint's logged statistics variables.
 	Variables []string
 	// Restore restores CodePath and ModelPath if they are missing or truncated; with
@@ -179,6 +192,10 @@ type Spec struct {
 	Restore func(ctx context.Context, distrust bool) error
 	// Limits bound the endpoint's resources, nil: the instance's limits.
 	Limits *serving.Limits
+	// Recorded returns golden samples and recorded requests of the endpoint, for engines that compare answers. nil: there are none.
+	Recorded func() []serving.Exchange
+	// Parameters are the settings of the service that the endpoint's engine reads.
+	Parameters serving.Parameters
 }
 
 // Loader creates models of one kind of endpoint.
@@ -217,6 +234,7 @@ const (
 	KindUnavailable             // no process can answer now
 	KindTooLarge                // the request exceeds the engine's limits
 	KindBadRequest              // the engine does not support such a request
+	KindLoop                    // calls between endpoints are nested too deep
 )
 
 // Error is an engine's failure to answer, as opposed to an error answer of user
@@ -226,7 +244,9 @@ type Error struct {
 	Endpoint   serving.EndpointURL
 	Text       string
 	RetryAfter time.Duration // for KindOverloaded and KindUnavailable, 0: unknown
-	Err        error
+	// Fallback is the endpoint that is to answer instead, "" for none. The Model has sent nothing.
+	Fallback serving.EndpointURL
+	Err      error
 }
 
 func (e *Error) Error() string {
@@ -246,7 +266,10 @@ type LoadError struct {
 	Traceback string // trimmed to user code, "" if there is none
 	UserCode  bool   // a fault of user code
 	Final     bool   // every attempt fails, on every machine, until the endpoint changes
-	Err       error
+	// Within bounds the time until the next attempt, as of a load that waits for a server beside this
+	// instance. 0: no bound.
+	Within time.Duration
+	Err    error
 }
 
 func (e *LoadError) Error() string { return e.Text }
@@ -270,4 +293,27 @@ type Call struct {
 	ContentType string
 	Depth       int
 	Traceparent string // of the span that calls, "" for none
+}
+
+// Asker is a Caller for models that are made of other endpoints. That of a Runner is one.
+type Asker interface {
+	Caller
+	// Ask asks an endpoint as a client does, but without a key. It may be called from many goroutines. The
+	// arguments may be reused after it has returned. An error of the endpoint's user code is a Response; a question without an answer
+	// of the model is an *Error. whole asks for an answer without a Stream; else the caller closes that.
+	Ask(ctx context.Context, url serving.EndpointURL, req *Request, whole bool) (*Response, error)
+	// Signature describes what the model of a url takes and answers; it is empty if that is not known. depth is
+	// that of a Composed which asks, plus one.
+	Signature(url serving.EndpointURL, depth int) Signature
+	// Targets are the endpoints that a canary chooses among, else the url itself.
+	Targets(url serving.EndpointURL) []serving.EndpointURL
+	// Obstacle is the reason why no model can answer a url now, nil if one can.
+	Obstacle(url serving.EndpointURL) error
+}
+
+// Composed is a Model whose signature is made of those of others, so that it may change while it serves.
+type Composed interface {
+	Signed
+	// SignatureAt is the Signature for another Composed, which is nested in depth others.
+	SignatureAt(depth int) Signature
 }

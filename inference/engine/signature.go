@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"clearmlserving/serving"
@@ -81,6 +82,27 @@ func (s Signature) check() error {
 	return nil
 }
 
+// Common is the signature that several share; it is empty if they take different bodies.
+func Common(signatures []Signature) Signature {
+	var all Signature
+	for i, one := range signatures {
+		if i == 0 {
+			all = one
+			continue
+		}
+		if one.Table != all.Table || !bytes.Equal(one.BodySchema, all.BodySchema) || !reflect.DeepEqual(one.Inputs, all.Inputs) {
+			return Signature{}
+		}
+		if !bytes.Equal(one.AnswerSchema, all.AnswerSchema) || !reflect.DeepEqual(one.Outputs, all.Outputs) {
+			all.AnswerSchema, all.Outputs = nil, nil
+		}
+		if all.Example == nil {
+			all.Example, all.ExampleOf = one.Example, one.ExampleOf
+		}
+	}
+	return all
+}
+
 // With is s with what an endpoint's settings say of its tensors.
 func (s Signature) With(settings Signature) Signature {
 	if len(settings.Inputs) == 0 && len(settings.Outputs) == 0 {
@@ -128,7 +150,7 @@ func (s Signature) Body() json.RawMessage {
 	if s.BodySchema != nil || !s.Table || s.Preprocessed {
 		return s.BodySchema
 	}
-	record := s.recordSchema()
+	record := s.RecordSchema()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{"anyOf":[%s,{"type":"array","minItems":1,"items":%s},`, record, record)
 	b.WriteString(`{"type":"array","minItems":1,"items":{"type":"array","prefixItems":[`)
@@ -142,8 +164,8 @@ func (s Signature) Body() json.RawMessage {
 	return b.Bytes()
 }
 
-// recordSchema is the JSON Schema of one record of a Table.
-func (s Signature) recordSchema() []byte {
+// RecordSchema is the JSON Schema of one record of a Table.
+func (s Signature) RecordSchema() json.RawMessage {
 	b := []byte(`{"type":"object","additionalProperties":false,"properties":{`)
 	for i, t := range s.Inputs {
 		if i > 0 {

@@ -23,6 +23,8 @@ type codec struct {
 // HTTP clients.
 const maxBodies = 8
 
+const tooMany = "Too many large requests at the same time: try again later"
+
 func newCodec(maxBody int64) codec {
 	return codec{encoding.GetCodecV2(protocodec.Name), maxBody, new(atomic.Int64)}
 }
@@ -63,7 +65,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		if data.Len() > 0 { // a key may be for this endpoint only, and the endpoint counts the request
 			r.model, r.version = nameIn(data[0].ReadOnlyData())
 		}
-		r.broken = &engine.Error{Kind: engine.KindOverloaded, Text: "Too many large requests at the same time: try again later"}
+		r.broken = &engine.Error{Kind: engine.KindOverloaded, Text: tooMany}
 		return nil
 	}
 	r.limit = c.maxBody

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ type wire struct {
 	*http2.Framer
 
 	conn net.Conn
+	dec  *hpack.Decoder
 }
 
 func connect(tb testing.TB, addr string) wire {
@@ -35,7 +37,7 @@ func connect(tb testing.TB, addr string) wire {
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
 		tb.Fatal(err)
 	}
-	w := wire{http2.NewFramer(conn, conn), conn}
+	w := wire{http2.NewFramer(conn, conn), conn, hpack.NewDecoder(4096, nil)}
 	if err := w.WriteSettings(); err != nil {
 		tb.Fatal(err)
 	}
@@ -45,6 +47,12 @@ func connect(tb testing.TB, addr string) wire {
 // ask begins a request.
 func (w wire) ask(t *testing.T, id uint32, method string, fields ...hpack.HeaderField) {
 	t.Helper()
+	if err := w.begin(id, method, fields...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w wire) begin(id uint32, method string, fields ...hpack.HeaderField) error {
 	var head bytes.Buffer
 	enc := hpack.NewEncoder(&head)
 	for _, f := range append([]hpack.HeaderField{
@@ -56,12 +64,10 @@ func (w wire) ask(t *testing.T, id uint32, method string, fields ...hpack.Header
 		{Name: "te", Value: "trailers"},
 	}, fields...) {
 		if err := enc.WriteField(f); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
-	if err := w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: head.Bytes(), EndHeaders: true}); err != nil {
-		t.Fatal(err)
-	}
+	return w.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: head.Bytes(), EndHeaders: true})
 }
 
 // frame is a message of gRPC of a length that may be false.
@@ -69,13 +75,15 @@ func frame(length uint32, message []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{0}, length), message...)
 }
 
-const inferPath = "/inference.GRPCInferenceService/ModelInfer"
+const (
+	inferPath  = "/inference.GRPCInferenceService/ModelInfer"
+	streamPath = "/inference.GRPCInferenceService/ModelStreamInfer"
+)
 
-// status reads until the trailers of a request, and returns its code; "" if the connection or the
+// status reads until the trailers of a request, or of any if id is 0, and returns its code; "" if the connection or the
 // request ends without.
 func (w wire) status(t *testing.T, id uint32) string {
 	t.Helper()
-	dec := hpack.NewDecoder(4096, nil)
 	for {
 		f, err := w.ReadFrame()
 		if err != nil {
@@ -89,12 +97,12 @@ func (w wire) status(t *testing.T, id uint32) string {
 		case *http2.GoAwayFrame:
 			return f.ErrCode.String()
 		case *http2.HeadersFrame:
-			fields, err := dec.DecodeFull(f.HeaderBlockFragment())
+			fields, err := w.dec.DecodeFull(f.HeaderBlockFragment())
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, field := range fields {
-				if field.Name == "grpc-status" && f.StreamID == id {
+				if field.Name == "grpc-status" && (f.StreamID == id || id == 0) {
 					return field.Value
 				}
 			}
@@ -136,6 +144,40 @@ func TestBrokenFramesCostTheirRequestOnly(t *testing.T) {
 	r.idle(t)
 	if _, err := r.infer(t, floats("echo", 1, 2)); err != nil {
 		t.Errorf("another client: %v", err)
+	}
+}
+
+func TestADeadlineIsAnsweredWithItsCode(t *testing.T) {
+	r := start(t, nil, "waits")
+	message := marshal(t, floats("waits", 1, 2))
+	soon := hpack.HeaderField{Name: "grpc-timeout", Value: "20m"} // of a client that itself waits longer
+	for name, ask := range map[string]func(w wire, id uint32) error{
+		"while the model computes": func(w wire, id uint32) error {
+			w.ask(t, id, inferPath, soon)
+			return w.WriteData(id, true, frame(uint32(len(message)), message))
+		},
+		"while the message arrives": func(w wire, id uint32) error {
+			w.ask(t, id, inferPath, soon)
+			return w.WriteData(id, false, frame(uint32(len(message)), message[:5]))
+		},
+		"of a stream that waits": func(w wire, id uint32) error {
+			w.ask(t, id, streamPath, soon)
+			return nil
+		},
+		"that has passed": func(w wire, id uint32) error {
+			w.ask(t, id, inferPath, hpack.HeaderField{Name: "grpc-timeout", Value: "1n"})
+			return w.WriteData(id, true, frame(uint32(len(message)), message))
+		},
+	} {
+		w := connect(t, r.addr)
+		for i := range uint32(20) {
+			if err := ask(w, 2*i+1); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.status(t, 2*i+1); got != "4" {
+				t.Fatalf("%s: code %q", name, got)
+			}
+		}
 	}
 }
 
@@ -287,6 +329,154 @@ func TestConnectionsAboveTheLimitAreClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// part begins a request whose message is longer than what is sent of it.
+func (w wire) part(id uint32, method string, length uint32, data []byte) error {
+	if err := w.begin(id, method); err != nil {
+		return err
+	}
+	whole := frame(length, data)
+	for len(whole) > 1<<14 {
+		if err := w.WriteData(id, false, whole[:1<<14]); err != nil {
+			return err
+		}
+		whole = whole[1<<14:]
+	}
+	return w.WriteData(id, false, whole)
+}
+
+func TestMessagesThatAreStillArrivingAreBounded(t *testing.T) {
+	r := start(t, func(_ *inference.Options, f *grpcfront.Options) { f.MaxBody = 1 << 20 }, "echo")
+	message := marshal(t, &pb.ModelInferRequest{
+		ModelName: "echo", Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{1 << 10, 2}}}, RawInputContents: [][]byte{make([]byte, 8<<10)},
+	})
+	half := len(message) / 2
+	slow := connect(t, r.addr)
+	if err := slow.part(1, inferPath, uint32(len(message)), message[:half]); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		greedy := connect(t, r.addr)
+		refused := make(chan string, 1)
+		go func() { // 12 MB, where there may be 8
+			codes := ""
+			for range 50 {
+				codes += greedy.status(t, 0)
+			}
+			refused <- codes
+		}()
+		for id := uint32(1); id < 2*200; id += 2 {
+			if err := greedy.part(id, inferPath, 1<<20, make([]byte, 60<<10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := <-refused; got != strings.Repeat("8", 50) {
+			t.Errorf("the greedy one: codes %q", got)
+		}
+		greedy.ask(t, 401, inferPath) // it goes on
+		if err := greedy.WriteData(401, true, frame(uint32(len(message)), message)); err != nil {
+			t.Fatal(err)
+		}
+		for code := "8"; code != "0"; {
+			if code = greedy.status(t, 0); code != "8" && code != "0" {
+				t.Fatalf("the greedy one: code %q", code)
+			}
+		}
+		if _, err := r.infer(t, floats("echo", 1, 2)); err != nil {
+			t.Errorf("another client: %v", err)
+		}
+	}
+	if err := slow.WriteData(1, true, message[half:]); err != nil {
+		t.Fatal(err)
+	}
+	if got := slow.status(t, 1); got != "0" {
+		t.Errorf("a slow one: code %q", got)
+	}
+}
+
+// The handlers of gRPC's own services do not know that a message is refused.
+func TestAConnectionWhoseMessagesCannotBeRefusedIsCut(t *testing.T) {
+	r := start(t, func(_ *inference.Options, f *grpcfront.Options) { f.MaxBody = 1 << 19 }, "echo")
+	greedy := connect(t, r.addr)
+	cut := false
+	for id := uint32(1); id < 2*200 && !cut; id += 2 { // 12 MB, where there may be 4
+		cut = greedy.part(id, "/grpc.health.v1.Health/Check", 1<<19, make([]byte, 60<<10)) != nil
+	}
+	if got := greedy.status(t, 0); got != "" {
+		t.Errorf("code %q", got)
+	}
+	if _, err := r.infer(t, floats("echo", 1, 2)); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+}
+
+func TestMessagesOfEndedStreamsDoNotCount(t *testing.T) {
+	r := start(t, func(_ *inference.Options, f *grpcfront.Options) { f.MaxBody = 1 << 20 }, "echo")
+	message := marshal(t, floats("echo", 1, 2))
+	for name, ends := range map[string]func(w wire, id uint32){
+		"by the client": func(w wire, id uint32) {
+			if err := w.WriteRSTStream(id, http2.ErrCodeCancel); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"by the server": func(w wire, id uint32) { // which does not know the method
+			if got := w.status(t, id); got != "12" {
+				t.Fatalf("code %q", got)
+			}
+			if err := w.WriteData(id, false, make([]byte, 1<<14)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		w := connect(t, r.addr)
+		method := inferPath
+		if name == "by the server" {
+			method = "/nobody/Nothing"
+		}
+		id := uint32(1)
+		for range 400 { // 12 MB, where 8 may be unfinished
+			if err := w.part(id, method, 1<<20, make([]byte, 30<<10)); err != nil {
+				t.Fatal(err)
+			}
+			ends(w, id)
+			id += 2
+		}
+		w.ask(t, id, inferPath)
+		if err := w.WriteData(id, true, frame(uint32(len(message)), message)); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.status(t, id); got != "0" {
+			t.Errorf("%s: code %q", name, got)
+		}
+	}
+}
+
+// FuzzArriving counts the bytes of a client whole and in pieces.
+func FuzzArriving(f *testing.F) {
+	preface := []byte(http2.ClientPreface)
+	head := []byte{0, 0, 0, 1, 4, 0, 0, 0, 1}
+	f.Add(append(append(preface, head...), 0, 0, 9, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 9, 1, 2, 3, 4), 31)                                         // a part of a message
+	f.Add(append(append(preface, head...), 0, 0, 12, 0, 8, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0), 34)                                  // padded
+	f.Add(append(append(preface, head...), 0, 0, 7, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8), 50)        // whole, and one byte more, then reset
+	f.Add(append(append(preface, head...), 0, 0, 1, 0, 8, 0, 0, 0, 1, 255, 0, 0, 3, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0, 1, 0, 0, 0, 1), 9) // padding that is too long
+	f.Fuzz(func(t *testing.T, b []byte, cut int) {
+		if len(b) == 0 {
+			return
+		}
+		cut = int(uint(cut) % uint(len(b)))
+		whole, pieces := grpcfront.Arriving(b), grpcfront.Arriving(b[:cut], b[cut:])
+		single := make([][]byte, len(b))
+		for i := range b {
+			single[i] = b[i : i+1]
+		}
+		if bytewise := grpcfront.Arriving(single...); whole != pieces || whole != bytewise {
+			t.Errorf("%d whole, %d in pieces, %d byte by byte", whole, pieces, bytewise)
+		}
+		if whole < 0 || whole > int64(len(b)) {
+			t.Errorf("%d of %d bytes", whole, len(b))
+		}
+	})
 }
 
 // FuzzFrames sends bytes as the messages of a request, or as frames of HTTP/2. The server ends each with a status or

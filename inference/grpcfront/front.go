@@ -69,6 +69,9 @@ const (
 	pingTimeout   = 15 * time.Second
 	pingsAtMost   = 5 * time.Second // a client that pings more often is told to calm down, and cut
 	socketBuffers = 64 << 10
+	streamWorkers = 64 // goroutines that keep their stacks from request to request; more are started as needed
+	// connectionWindow is large, because what is kept is bounded by the streams' windows.
+	connectionWindow = 16 << 20
 )
 
 // server is the gRPC server with all services.
@@ -81,7 +84,9 @@ func (f *Front) server() *grpc.Server {
 		grpc.ConnectionTimeout(greetTimeout),
 		grpc.ReadBufferSize(socketBuffers),
 		grpc.WriteBufferSize(socketBuffers),
+		grpc.StaticConnWindowSize(connectionWindow), // a stream has 64 kB, and more only for a message that is awaited
 		grpc.WaitForHandlers(true),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtMost, PermitWithoutStream: true}),
 	)

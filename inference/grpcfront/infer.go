@@ -31,18 +31,17 @@ func (f *Front) infer(_ any, ctx context.Context, receive func(any) error, _ grp
 		return nil, err
 	}
 	r, _ := requests.Get().(*request)
+	if err := f.receive(ctx, receive, r, r.giveBack); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if p := recover(); p != nil { // r may be in use: it is not returned to the pool
 			r.abandon()
 			reply, err = nil, f.panicked(inferMethod, p)
 			return
 		}
-		r.release()
-		requests.Put(r)
+		r.giveBack()
 	}()
-	if err := receive(r); err != nil {
-		return nil, err // the client has been told
-	}
 	span := f.span(ctx, inferMethod, r)
 	defer endSpan(span, &err)
 	r.question.Span = span

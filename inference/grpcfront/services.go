@@ -78,8 +78,8 @@ func method[Q, A any, PQ message[Q], PA message[A]](name string, f *Front, enter
 		}
 		q := PQ(new(Q))
 		in := incoming{message: q}
-		if err := receive(&in); err != nil {
-			return nil, err // the client has been told
+		if err := f.receive(ctx, receive, &in, func() {}); err != nil {
+			return nil, err
 		}
 		if in.broken != nil {
 			return nil, status.Errorf(codes.InvalidArgument, "Error processing request: the message is no %sRequest: its protobuf is broken", name)

@@ -40,10 +40,13 @@ func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
 		}
 	}()
 	endsWithErrors := first(ctx, errorsEnd) == "true"
-	for next := f.receive(ctx, s); ; {
+	refused := f.refusals(ctx)
+	for next := f.requests(ctx, s); ; {
 		var got received
 		select {
 		case got = <-next:
+		case <-refused:
+			return f.fail(ctx, errTooMany)
 		case <-ctx.Done():
 			return status.FromContextError(ctx.Err()).Err()
 		case <-f.stopping:
@@ -67,8 +70,7 @@ func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
 			}
 		}
 		current = nil
-		got.request.release()
-		requests.Put(got.request)
+		got.request.giveBack()
 		if sent != nil {
 			return sent
 		}
@@ -81,9 +83,9 @@ type received struct {
 	err     error
 }
 
-// receive reads the requests of a stream until it ends, or ctx. A request is read while the one before
+// requests reads the requests of a stream until it ends, or ctx. A request is read while the one before
 // is answered, so that the end of the stream is seen.
-func (f *Front) receive(ctx context.Context, s grpc.ServerStream) <-chan received {
+func (f *Front) requests(ctx context.Context, s grpc.ServerStream) <-chan received {
 	next := make(chan received)
 	go func() { // ends with ctx, which ends with the handler
 		for {

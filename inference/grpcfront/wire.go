@@ -144,6 +144,12 @@ func (r *request) release() {
 	*r = request{dimensions: r.dimensions[:0], raw: raw, Request: v2.Request{Inputs: inputs, Outputs: outputs}}
 }
 
+// giveBack releases r and returns it to the pool.
+func (r *request) giveBack() {
+	r.release()
+	requests.Put(r)
+}
+
 // errWire is a message that is not what protobuf writes.
 var errWire = badRequest("the message is no ModelInferRequest: its protobuf is broken")
 

@@ -4,6 +4,7 @@
 package instance
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,9 @@ type Options struct {
 	TaskID string
 	// Name and URL are those of the report.
 	Name, URL string
+	// Role is what the process does instead of answering requests, "" if it answers them, and Kind the end of the
+	// name of its task. Default "serve instance".
+	Role, Kind string
 	// Suffix is the first part of every endpoint's path; "" is "serve".
 	Suffix string
 	// Key is the public half of the instance's identity.
@@ -56,7 +60,10 @@ type Task struct {
 }
 
 // New prepares a Task; Run maintains it.
-func New(o Options) *Task { return &Task{o: o, wake: make(chan struct{}, 1)} }
+func New(o Options) *Task {
+	o.Kind = cmp.Or(o.Kind, "serve instance")
+	return &Task{o: o, wake: make(chan struct{}, 1)}
+}
 
 const (
 	// PingEvery is the time between two pings of an instance on its task.
@@ -225,7 +232,7 @@ func (r *Task) open(ctx context.Context, service *clearml.Service) (string, erro
 	if r.o.TaskID != "" {
 		return r.o.TaskID, r.o.Client.ContinueInstance(ctx, service, r.o.TaskID)
 	}
-	return r.o.Client.OpenInstance(ctx, service, "serve instance", "inference")
+	return r.o.Client.OpenInstance(ctx, service, r.o.Kind, "inference")
 }
 
 // report stores the instance's state if it has changed, or if its counts are old.
@@ -233,7 +240,7 @@ func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
-	report := serving.InstanceReport{Name: r.o.Name, URL: r.o.URL, Path: r.o.Suffix, Key: r.o.Key, PID: os.Getpid(), Status: record.status()}
+	report := serving.InstanceReport{Name: r.o.Name, Role: r.o.Role, URL: r.o.URL, Path: r.o.Suffix, Key: r.o.Key, PID: os.Getpid(), Status: record.status()}
 	standing, err := report.Standing()
 	if err != nil {
 		return err
@@ -265,7 +272,10 @@ func (r *Task) ping(ctx context.Context, record *instanceRecord) error {
 	}
 	err := r.o.Client.PingTask(ctx, record.taskID)
 	if record.pings%servicePings == 0 {
-		err = errors.Join(err, r.o.Client.PingTask(ctx, record.serviceID), record.containers.report(ctx, r, record.status(), record.serviceID, record.planned, record.usage))
+		err = errors.Join(err, r.o.Client.PingTask(ctx, record.serviceID))
+		if r.o.Role == "" { // it answers requests
+			err = errors.Join(err, record.containers.report(ctx, r, record.status(), record.serviceID, record.planned, record.usage))
+		}
 	}
 	record.pings++
 	return err

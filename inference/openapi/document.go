@@ -221,7 +221,7 @@ func (s Service) item(e Endpoint, id string) (item, asks, answers []byte, err er
 			Revision: e.Revision, Canary: e.Shares, Inputs: tensors(e.Signature.Inputs), Outputs: tensors(e.Signature.Outputs),
 		},
 	}
-	asks, answers = schemaOf(e.Signature.Body()), schemaOf(e.Signature.AnswerSchema)
+	asks, answers = SchemaOf(e.Signature.Body()), SchemaOf(e.Signature.AnswerSchema)
 	asked := media{Example: exampleOf(e.Signature)}
 	op.RequestBody.Content = map[string]media{"application/json": asked}
 	switch {

@@ -17,8 +17,8 @@ const (
 	maxDepth   = 64
 )
 
-// schemaOf is a schema as it is put into a document, nil if it cannot be used there.
-func schemaOf(schema []byte) []byte {
+// SchemaOf is a schema as it is put into a document, nil if it cannot be used there.
+func SchemaOf(schema []byte) []byte {
 	if len(schema) == 0 || len(schema) > maxSchema || !json.Valid(schema) || !utf8.Valid(schema) {
 		return nil
 	}

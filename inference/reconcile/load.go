@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -143,7 +144,9 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		return givenUp()
 	}
 	defer prepared()
-	spec := engine.Spec{URL: url, Endpoint: w.planned.Endpoint, CodeName: w.planned.PreprocessArtifact, Variables: w.variables, Limits: w.limits}
+	spec := engine.Spec{
+		URL: url, Endpoint: w.planned.Endpoint, Framework: w.framework, CodeName: w.planned.PreprocessArtifact, Variables: w.variables, Limits: w.limits, Parameters: w.planned.Parameters,
+	}
 	fetched, err := r.fetch(ctx, w)
 	result.files = fetched.held
 	if err != nil {
@@ -153,7 +156,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	spec.CodePath, spec.ModelPath = fetched.code.Path, fetched.model.Path
 	spec.Restore = func(ctx context.Context, distrust bool) error { return r.restore(ctx, e, w, fetched, distrust) }
 	result.modelSHA = fetched.model.SHA256
-	result.content = digest(url, w.planned.Endpoint, fetched.code.SHA256, fetched.model.SHA256, w.limits)
+	result.content = digest(append([]any{url, w.planned.Endpoint, fetched.code.SHA256, fetched.model.SHA256, w.limits}, parametersOf(w.planned)...)...)
 	if result.content == liveContent {
 		result.unchanged = true
 		return result
@@ -164,6 +167,12 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 			result.failure = &serving.LoadFailure{Step: stepGolden, Reason: err.Error()}
 			return result
 		}
+	}
+	spec.Recorded = func() []serving.Exchange {
+		if r.o.Recorded == nil {
+			return samples
+		}
+		return append(slices.Clip(samples), r.o.Recorded(url)...)
 	}
 	if preparer, ok := r.o.Loader.(engine.Preparer); ok {
 		if err := preparer.Prepare(ctx, spec); err != nil {
@@ -217,6 +226,9 @@ func (w want) loadFailure(err error) *serving.LoadFailure {
 	failure := &serving.LoadFailure{Step: stepLoad, Reason: err.Error()}
 	loadErr, ok := errors.AsType[*engine.LoadError](err)
 	failure.Final = ok && loadErr.Final
+	if ok {
+		failure.Within = loadErr.Within
+	}
 	if ok && loadErr.UserCode {
 		failure.Traceback, failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
 		if failure.Code != "" {
@@ -408,7 +420,11 @@ func (r *Reconciler) fail(e *entry, result loadResult) {
 	if e.failure != nil {
 		f.Since, f.Attempts = e.failure.Since, e.failure.Attempts+1
 	}
-	f.NextTry = time.Now().Add(retry.Doubled(f.Attempts, 2*time.Second, 5*time.Minute))
+	pause := retry.Doubled(f.Attempts, 2*time.Second, 5*time.Minute)
+	if f.Within > 0 {
+		pause = min(pause, f.Within)
+	}
+	f.NextTry = time.Now().Add(pause)
 	repeated := e.failure != nil && e.failure.Reason == f.Reason
 	e.failure = f
 	if e.live == nil {
@@ -419,7 +435,7 @@ func (r *Reconciler) fail(e *entry, result loadResult) {
 	} else {
 		r.o.Logger.Debug("endpoint still cannot be loaded", "endpoint", e.url, "attempts", f.Attempts, "reason", f.Reason)
 	}
-	if f.Final && result.want.revision.State == serving.RevisionPending {
+	if f.Final && result.want.revision.State == serving.RevisionPending && r.o.Holds == nil {
 		refusal := *f
 		refusal.NextTry = time.Time{}
 		e.refusal = &refusal

@@ -98,6 +98,10 @@ type Options struct {
 	Journal Journal
 	// Instance names this instance in the revisions.
 	Instance string
+	// Holds, if not nil, are the engines whose models this process holds for the instances that answer
+	// requests, as Triton's repository is: only endpoints of these are loaded, without their code, and what
+	// becomes of their revisions is left to those instances.
+	Holds []string
 	// Recorded returns recorded requests to an endpoint, the newest first; nil: there are none.
 	Recorded func(serving.EndpointURL) []serving.Exchange
 	// Followers are notified of each plan and each status, in this order.
@@ -384,8 +388,14 @@ func (r *Reconciler) apply(state *State) {
 	live := func(url serving.EndpointURL) bool { return r.entries[url] != nil && r.entries[url].live != nil }
 	plan := serving.Resolve(service, state.judged(service, known, live), state.Versions)
 	state.references(&plan)
+	r.leaveOthers(&plan)
 	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
 	wanted := r.choose(state, service, plan, share)
+	for url, e := range plan.Endpoints {
+		if e.Unloaded != nil {
+			delete(wanted, url)
+		}
+	}
 	for _, url := range r.urls() {
 		if _, stays := wanted[url]; stays {
 			continue
@@ -393,7 +403,11 @@ func (r *Reconciler) apply(state *State) {
 		e := r.entries[url]
 		delete(r.entries, url)
 		e.cancelLoad()
-		r.o.Logger.Info("endpoint removed", "endpoint", url)
+		if plan.Endpoints[url].Unloaded != nil {
+			r.o.Logger.Info("endpoint unloaded", "endpoint", url)
+		} else {
+			r.o.Logger.Info("endpoint removed", "endpoint", url)
+		}
 		defer r.retire(e.live, e.held) // after the snapshot without it is in place
 	}
 	for url, w := range wanted {
@@ -429,6 +443,17 @@ func (r *Reconciler) apply(state *State) {
 	}
 }
 
+// leaveOthers leaves out of a plan what this process does not hold.
+func (r *Reconciler) leaveOthers(plan *serving.Plan) {
+	if r.o.Holds == nil {
+		return
+	}
+	plan.Canaries = nil
+	maps.DeleteFunc(plan.Endpoints, func(_ serving.EndpointURL, e serving.PlannedEndpoint) bool {
+		return !slices.Contains(r.o.Holds, e.EngineType)
+	})
+}
+
 // log updates the logged variables of the live model, and what their reference tells of its inputs, without loading
 // it again.
 func (r *Reconciler) log(e *entry) {
@@ -461,6 +486,11 @@ func (r *Reconciler) swap() {
 	}
 	for url, reason := range r.plan.Unusable {
 		s.Waiting[url] = router.Obstacle{Reason: reason}
+	}
+	for url, e := range r.plan.Endpoints {
+		if e.Unloaded != nil {
+			s.Waiting[url] = router.Obstacle{Unloaded: true, Reason: e.Unloaded.Reason()}
+		}
 	}
 	for url, e := range r.entries {
 		if e.live != nil {

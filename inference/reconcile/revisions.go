@@ -109,7 +109,7 @@ func (r *Reconciler) choose(state *State, service serving.Service, plan serving.
 		h := r.known[url]
 		current := h.Current(content)
 		seen := h
-		if running := r.entries[url]; running != nil && current && h.Newest().State == serving.RevisionRefused {
+		if running := r.entries[url]; r.o.Holds == nil && running != nil && current && h.Newest().State == serving.RevisionRefused {
 			switch { // another instance has refused it
 			case running.live != nil && running.liveKey == direct.loads: // it is served here
 				h, _ = h.Judge(h.Newest().Number, r.verdict(serving.Verdict{State: serving.RevisionGood, ModelURI: content.ModelURI, ModelSHA256: running.modelSHA256}))
@@ -127,7 +127,11 @@ func (r *Reconciler) choose(state *State, service serving.Service, plan serving.
 			}
 		}
 		r.known[url] = h
-		wanted[url] = wantOf(state, url, e, plan.Options[url], choice, share)
+		w := wantOf(state, url, e, plan.Options[url], choice, share)
+		if r.o.Holds != nil {
+			w = w.held(url)
+		}
+		wanted[url] = w
 	}
 	for url := range r.known { // what is neither stored nor planned is of no use any more
 		_, stored := service.Revisions[string(url)]
@@ -165,6 +169,22 @@ func wantOf(state *State, url serving.EndpointURL, e serving.PlannedEndpoint, op
 	return w
 }
 
+// held is what a process needs that holds the model for instances that answer requests.
+func (w want) held(url serving.EndpointURL) want {
+	if w.codeAtFault() != "" {
+		w.impossible = ""
+	}
+	w.planned.PreprocessArtifact, w.planned.Code, w.code, w.model = "", nil, File{}, w.stored
+	w.planned.Parameters, w.variables, w.limits, w.golden = serving.Parameters{}, nil, nil, nil
+	w.loads = digest(url, w.planned.Endpoint, w.framework, w.model, w.recordChanged, w.impossible)
+	w.key = w.loads
+	if w.base != nil {
+		base := w.base.held(url)
+		w.base = &base
+	}
+	return w
+}
+
 // settle notes that the wanted revision is served.
 func (r *Reconciler) settle(e *entry) {
 	if !e.settled() {
@@ -176,8 +196,11 @@ func (r *Reconciler) settle(e *entry) {
 	}
 }
 
-// judge notes what became of a revision.
+// judge notes what became of a revision, unless others do.
 func (r *Reconciler) judge(url serving.EndpointURL, number int, v serving.Verdict) {
+	if r.o.Holds != nil {
+		return
+	}
 	h, changed := r.known[url].Judge(number, r.verdict(v))
 	if changed {
 		r.known[url], r.dirty = h, true

@@ -262,7 +262,7 @@ func (c *ClearMLSource) models(ctx context.Context, state *State, service servin
 			return fmt.Errorf("look up the models of the endpoints: %w", err)
 		}
 		for _, m := range models {
-			state.Models[serving.ModelID(m.ID)] = Model{Name: m.Name, URI: m.URI, Changed: m.LastUpdate.String(), Missing: placeholder(m.URI), Reference: m.Metadata[serving.MetadataReference]}
+			state.Models[serving.ModelID(m.ID)] = Model{Name: m.Name, URI: m.URI, Changed: m.LastUpdate.String(), Framework: m.Framework, Missing: placeholder(m.URI), Reference: m.Metadata[serving.MetadataReference]}
 		}
 	}
 	return nil

@@ -63,6 +63,8 @@ type Model struct {
 	URI     string `json:"uri"`
 	Changed string `json:"changed"`           // a marker that changes when the model is edited
 	Missing string `json:"missing,omitempty"` // why it cannot be fetched, "" if it can
+	// Framework is the library that the model was made with, as its record says.
+	Framework string `json:"framework,omitempty"`
 	// Reference is the model's summary of the data that variables are compared with, "" for none.
 	Reference string `json:"reference,omitempty"`
 }
@@ -85,14 +87,19 @@ func (s *State) service() serving.Service {
 
 // want is a configured endpoint: what to fetch and load.
 type want struct {
-	planned    serving.PlannedEndpoint
-	code       File
-	model      File
-	variables  []string
-	logShare   float64
-	impossible string        // why it cannot be loaded, known in advance
-	golden     *wantedGolden // what it must reproduce before it goes live, nil for nothing
-	limits     *serving.Limits
+	planned serving.PlannedEndpoint
+	code    File
+	model   File
+	// stored is the model's file, and recordChanged the marker of its record, also if model is empty because the
+	// model is loaded elsewhere.
+	stored        File
+	recordChanged string
+	variables     []string
+	logShare      float64
+	framework     string        // of the model, as its record says
+	impossible    string        // why it cannot be loaded, known in advance
+	golden        *wantedGolden // what it must reproduce before it goes live, nil for nothing
+	limits        *serving.Limits
 	// loads changes whenever something else must be fetched or loaded.
 	loads string
 	// key changes whenever a failure of before says nothing: with loads, the golden samples, and a
@@ -134,6 +141,7 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 	if e.Code != nil {
 		e.Code = r.Code
 	}
+	e.Parameters = e.Parameters.For(e.EngineType)
 	w := want{planned: e, revision: r, logShare: share, limits: r.Limits}
 	w.variables = loggedVariables(e)
 	code := ""
@@ -154,11 +162,22 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 		case model.Missing != "":
 			w.impossible = model.Missing
 		}
-		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
+		w.stored, w.framework, w.recordChanged = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Framework, model.Changed
+		if !serving.ModelElsewhere(e.EngineType) || code != "" { // a method load of the code gets the file
+			w.model, changed = w.stored, model.Changed
+		}
 	}
-	w.loads = digest(url, e.Endpoint, code, w.code.Unpack, w.model, changed, w.impossible, w.limits)
+	w.loads = digest(append([]any{url, e.Endpoint, code, w.code.Unpack, w.model, changed, w.impossible, w.limits}, parametersOf(e)...)...)
 	w.key = w.loads
 	return w
+}
+
+// parametersOf are the parameters as a part of a digest, if the endpoint's engine reads any.
+func parametersOf(e serving.PlannedEndpoint) []any {
+	if e.Parameters == (serving.Parameters{}) {
+		return nil
+	}
+	return []any{e.Parameters}
 }
 
 // Hash is the change marker of the state, in the original's form: 32 hex digits.

@@ -1,5 +1,5 @@
 // Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the Open
-// Inference Protocol (/v2), KServe's protocol V1, the probes, and the operators' listener. It owns its sockets and everything that is
+// Inference Protocol (/v2), KServe's protocol V1, the OpenAI API (/serve/openai/v1), the probes, and the operators' listener. It owns its sockets and everything that is
 // specific to HTTP: paths, headers, statuses, CORS. The core decides about access and
 // answers.
 package rest
@@ -19,6 +19,8 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
+	"clearmlserving/inference/mcp"
+	"clearmlserving/inference/openaiapi"
 	"clearmlserving/inference/openapi"
 	"clearmlserving/serving"
 	"clearmlserving/tracing"
@@ -87,6 +89,10 @@ type Front struct {
 
 	documents documents
 	page      []openapi.File
+
+	tools      *mcp.Server
+	mcpContext context.Context //nolint:containedctx // of the answers to agents, which end before the listener does
+	endMCP     context.CancelFunc
 }
 
 // New prepares a front of core; Run starts it.
@@ -96,7 +102,12 @@ func New(core *inference.Service, o Options) *Front {
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
 	o.Version = cmp.Or(o.Version, "dev")
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now(), page: openapi.Page()}
+	f := &Front{
+		o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now(), page: openapi.Page(),
+		tools: mcp.New(core, mcp.Options{Version: o.Version, MaxBody: maxMessage, Logger: o.Logger}),
+	}
+	f.mcpContext, f.endMCP = context.WithCancel(context.Background())
+	return f
 }
 
 // Run serves until ctx ends. It then continues for DrainDelay, stops accepting, and finishes
@@ -112,6 +123,7 @@ func (f *Front) Run(ctx context.Context) error {
 			breakUp()
 		})
 	}
+	listeners.Go(func() { f.tools.Run(f.mcpContext) })
 	clients := listener.NewLean(listener.Options{Handler: handler{f}, MaxBody: f.o.MaxBody, MaxConns: f.o.MaxConnections, Logger: f.o.Logger})
 	run(func() error { return clients.Serve(f.o.Listener) })
 	var admin *http.Server
@@ -132,6 +144,7 @@ func (f *Front) Run(ctx context.Context) error {
 		}
 	case <-broken.Done():
 	}
+	f.endMCP() // clients that listen would hold the stop up
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.o.StopTimeout)
 	defer cancel()
 	if err := clients.Shutdown(stopCtx); err != nil {
@@ -200,8 +213,10 @@ func (f handler) Refused(h *listener.Head, status int) {
 // Refusal implements listener.Refuser.
 func (f handler) Refusal(h *listener.Head, status int, text string) *listener.Response {
 	switch h.Admitted.(type) {
-	case *v1question, *v2question, v2index:
+	case *v1question, *v2question, v2index, *v2change:
 		return f.origins.mark(h, v2Error(status, text))
+	case *openAIQuestion:
+		return f.origins.mark(h, openAIProblem(openaiapi.ProblemOf(status, text)))
 	}
 	return nil
 }
@@ -221,6 +236,12 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		return f.answerV1(ctx, r, admitted)
 	case v2index:
 		return f.answerIndex(r.Body)
+	case *v2change:
+		return f.changeModel(ctx, admitted, r.Body)
+	case mcpMessage:
+		return f.answerMCP(ctx, r)
+	case *openAIQuestion:
+		return f.answerOpenAI(ctx, r, admitted)
 	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))

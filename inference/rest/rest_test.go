@@ -37,6 +37,7 @@ type fakePython struct {
 	mu     sync.Mutex
 	caller engine.Caller
 	lent   atomic.Int32 // unreleased loans
+	held   atomic.Int32 // requests at the endpoint "held"
 
 	release chan struct{} // closed: the endpoint "held" answers
 }
@@ -140,6 +141,8 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 		<-ctx.Done()
 		return nil, ctx.Err()
 	case "held":
+		m.p.held.Add(1)
+		defer m.p.held.Add(-1)
 		select {
 		case <-m.p.release:
 			return answer(200, "null")

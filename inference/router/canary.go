@@ -60,6 +60,21 @@ func (c *Canary) Draw() (live *Live, arms *Arms, err error) {
 	return c.toss(), c.Arms, nil
 }
 
+// Main returns the target that gets most requests, the first of several: what is told about the canary does not
+// depend on a draw.
+func (c *Canary) Main() (*Live, error) {
+	if c.problem != nil {
+		return nil, c.problem
+	}
+	main := 0
+	for i, share := range c.shares {
+		if share > c.shares[main] {
+			main = i
+		}
+	}
+	return c.Targets[main], nil
+}
+
 func (c *Canary) toss() *Live {
 	n := rand.Uint64() >> 1 //nolint:gosec // a traffic split needs no cryptographic randomness
 	for i, limit := range c.limits {

@@ -213,3 +213,60 @@ func BenchmarkAcquire(b *testing.B) {
 		live.Release()
 	}
 }
+
+func TestWhatIsToldOfACanaryIsOfItsLargestShare(t *testing.T) {
+	a, b, c := router.NewLive("a", "", &model{}), router.NewLive("b", "", &model{}), router.NewLive("c", "", &model{})
+	s := table(a, b, c)
+	s.Canaries = map[serving.EndpointURL]*router.Canary{
+		"x": router.NewCanary("x", []*router.Live{a, b, c}, []float64{0.1, 0.6, 0.3}, ""),
+		"y": router.NewCanary("y", []*router.Live{c, a}, []float64{1, 1}, ""),
+		"z": router.NewCanary("z", nil, nil, ""),
+	}
+	var r router.Router
+	r.Swap(s)
+	for url, want := range map[serving.EndpointURL]*router.Live{"x": b, "y": c, "a": a} {
+		for range 20 {
+			if live, err := r.Main(url); err != nil || live != want {
+				t.Fatalf("%s: %v %v", url, live, err)
+			} else {
+				live.Release()
+			}
+		}
+	}
+	if _, err := r.Main("z"); err == nil {
+		t.Error("a canary without a target")
+	}
+	if _, err := r.Main("nobody"); !errors.Is(err, router.ErrUnknown) {
+		t.Error(err)
+	}
+}
+
+// signed tells a signature that may change.
+type signed struct {
+	model
+
+	source string
+}
+
+func (m *signed) Signature() engine.Signature { return engine.Signature{Source: m.source} }
+
+func TestTheReportOfASignatureIsMadeOnce(t *testing.T) {
+	live := router.NewLive("m", "", &signed{source: "test"})
+	made := 0
+	report := func() string {
+		return live.SignatureReport(func(s engine.Signature) *serving.SignatureReport {
+			made++
+			return &serving.SignatureReport{Source: s.Source}
+		}).Source
+	}
+	live.Describe(engine.Signature{Source: "first"}, nil)
+	for range 3 {
+		if got := report(); got != "first" || made != 1 {
+			t.Errorf("%s, made %d times", got, made)
+		}
+	}
+	live.Describe(engine.Signature{Source: "second"}, nil)
+	if got := report(); got != "second" || made != 2 {
+		t.Errorf("%s, made %d times", got, made)
+	}
+}

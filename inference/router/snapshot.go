@@ -26,6 +26,8 @@ var ErrUnknown = errors.New("model inference endpoint not found")
 type Obstacle struct {
 	// Loading: a load is in progress; otherwise it has failed and must be corrected.
 	Loading bool
+	// Unloaded: nothing is wrong, and nothing is loaded until somebody asks for it.
+	Unloaded bool
 	// Code is the name of the preprocess artifact whose code failed, "" for
 	// another cause.
 	Code   string
@@ -61,8 +63,9 @@ type Live struct {
 	idle     chan struct{} // closed by the last release after Drain
 
 	described atomic.Pointer[engine.Signature] // nil: what the model tells
-	lessonsMu sync.Mutex                       // guards the rest
-	told      engine.Signature                 // without the lessons
+	reported  atomic.Pointer[reported]
+	lessonsMu sync.Mutex       // guards the rest
+	told      engine.Signature // without the lessons
 	lessons   *engine.Lessons
 }
 
@@ -78,6 +81,15 @@ func NewLive(url serving.EndpointURL, id serving.ModelID, m engine.Model) *Live 
 
 // Signature describes the model's inputs and outputs; known is false if nothing tells of them.
 func (l *Live) Signature() (s engine.Signature, known bool) {
+	if composed, ok := l.Model.(engine.Composed); ok {
+		s = composed.Signature()
+		l.lessonsMu.Lock()
+		defer l.lessonsMu.Unlock()
+		if l.lessons != nil {
+			s = l.lessons.Apply(s)
+		}
+		return s, s.Source != engine.SourceNone
+	}
 	signed, ok := l.Model.(engine.Signed)
 	if s := l.described.Load(); s != nil {
 		return *s, ok || s.Source != engine.SourceNone
@@ -86,6 +98,28 @@ func (l *Live) Signature() (s engine.Signature, known bool) {
 		return signed.Signature(), true
 	}
 	return engine.Signature{Source: engine.SourceNone}, false
+}
+
+// reported is the report of a signature.
+type reported struct {
+	of     *engine.Signature
+	report *serving.SignatureReport
+}
+
+// SignatureReport returns what make makes of the signature: once for each signature, because it has many parts. It is
+// shared and not changed.
+func (l *Live) SignatureReport(make func(engine.Signature) *serving.SignatureReport) *serving.SignatureReport {
+	of := l.described.Load()
+	if made := l.reported.Load(); made != nil && of != nil && made.of == of {
+		return made.report
+	}
+	signature, _ := l.Signature()
+	if of != nil {
+		signature = *of
+	}
+	report := make(signature)
+	l.reported.Store(&reported{of, report})
+	return report
 }
 
 // Describe sets the signature and what was learned from requests before; nil leaves the lessons as they are.
@@ -106,7 +140,10 @@ func (l *Live) Learn(e serving.Exchange) {
 		l.lessons = &engine.Lessons{}
 	}
 	if l.described.Load() == nil {
-		l.told, _ = l.Signature()
+		l.told = engine.Signature{Source: engine.SourceNone}
+		if signed, ok := l.Model.(engine.Signed); ok {
+			l.told = signed.Signature()
+		}
 	}
 	if l.lessons.Add(e, engine.ExampleRecorded) {
 		l.describe()
@@ -197,6 +234,29 @@ func (r *Router) Snapshot() *Snapshot {
 func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
 	live, _, err := r.Choose(url)
 	return live, err
+}
+
+// Main is Acquire without a draw: of a canary, it takes the target that gets most requests.
+func (r *Router) Main(url serving.EndpointURL) (*Live, error) {
+	for {
+		s := r.current.Load()
+		if s == nil {
+			return nil, notRead(url)
+		}
+		var live *Live
+		var err error
+		if c, ok := s.Canaries[url]; ok {
+			live, err = c.Main()
+		} else {
+			live, err = s.find(url)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if live.Hold() {
+			return live, nil
+		}
+	}
 }
 
 // Drawn says how a canary has drawn a model. It is zero for a model that was not drawn.

@@ -81,6 +81,7 @@ type parser struct {
 	rest        []byte // the binary data that no tensor has taken yet
 	limit, left int64
 	named       bool // an error names its input
+	answer      bool // the tensors are outputs of an answer
 }
 
 // once refuses a second value of a name.
@@ -265,7 +266,7 @@ func (p *parser) input() error {
 	var t engine.Tensor
 	params := parameters{binarySize: -1}
 	data, done := -1, false // where the data begins, if it is not read yet
-	err := p.object("an input", func(key []byte) error {
+	err := p.object("an "+p.side(), func(key []byte) error {
 		switch string(key) {
 		case "name":
 			if err := seen.see(1, key); err != nil {
@@ -308,16 +309,16 @@ func (p *parser) input() error {
 		return p.skip(0)
 	})
 	if err != nil {
-		return p.numbered("input", len(p.r.Inputs), err)
+		return p.numbered(p.side(), len(p.r.Inputs), err)
 	}
 	for i, key := range [...]string{"name", "shape", "datatype"} {
 		if seen&(1<<i) == 0 {
-			return badRequest("input %d has no %s", len(p.r.Inputs), key)
+			return badRequest("%s %d has no %s", p.side(), len(p.r.Inputs), key)
 		}
 	}
 	switch {
 	case params.binarySize >= 0 && seen&16 != 0:
-		return badRequest("input '%s' has both data and a binary_data_size", t.Name)
+		return badRequest("%s '%s' has both data and a binary_data_size", p.side(), t.Name)
 	case params.binarySize >= 0:
 		err = p.binary(&t, params.binarySize)
 	case data >= 0:
@@ -326,7 +327,7 @@ func (p *parser) input() error {
 		err = p.fill(&t)
 		p.i = after
 	case !done:
-		return badRequest("input '%s' has no data", t.Name)
+		return badRequest("%s '%s' has no data", p.side(), t.Name)
 	}
 	if err != nil {
 		return err
@@ -372,9 +373,9 @@ func (p *parser) inputError(t *engine.Tensor, err error) error {
 	p.named = true
 	if errors.Is(err, errLimit) {
 		failed := tooLarge(p.limit)
-		return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("input '%s' of shape %s: %s", t.Name, engine.Shape(t.Shape), failed)}
+		return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("%s '%s' of shape %s: %s", p.side(), t.Name, engine.Shape(t.Shape), failed)}
 	}
-	return badRequest("input '%s': %v", t.Name, err)
+	return badRequest("%s '%s': %v", p.side(), t.Name, err)
 }
 
 // begin checks an input before its data is read, and returns its number of elements.
@@ -414,7 +415,7 @@ func (p *parser) binary(t *engine.Tensor, size int64) error {
 		return err
 	}
 	if size > int64(len(p.rest)) {
-		return badRequest("input '%s': its binary_data_size is %d, but only %d bytes are left in the body", t.Name, size, len(p.rest))
+		return badRequest("%s '%s': its binary_data_size is %d, but only %d bytes are left in the body", p.side(), t.Name, size, len(p.rest))
 	}
 	t.Data, p.rest = p.rest[:size:size], p.rest[size:]
 	if err := CheckData(t); err != nil {

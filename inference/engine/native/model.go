@@ -10,10 +10,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/jsontensor"
 	flat "clearmlserving/native"
+	"clearmlserving/retry"
 	"clearmlserving/serving"
 )
 
@@ -303,6 +305,8 @@ type fallback struct {
 	model   engine.Model
 	loading chan struct{} // closed at the end of the load under way
 	err     error         // of the last load
+	failed  int           // loads since the last one that has succeeded
+	again   time.Time     // no load is tried before
 	names   *[]string     // variables that were set after the load began
 }
 
@@ -330,6 +334,10 @@ func (f *fallback) get(ctx context.Context) (engine.Model, error) {
 			f.mu.Unlock()
 			return nil, errClosed
 		}
+		if time.Until(f.again) > 0 { // a load costs a process, and may cost much memory
+			defer f.mu.Unlock()
+			return nil, f.unavailable()
+		}
 		f.loading = make(chan struct{})
 		f.all.Go(f.load)
 	}
@@ -347,9 +355,17 @@ func (f *fallback) get(ctx context.Context) (engine.Model, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.model == nil {
-		return nil, &engine.Error{Kind: engine.KindUnavailable, Endpoint: f.spec.URL, Text: "Error processing request: the request needs Python, which cannot load the model", Err: f.err}
+		return nil, f.unavailable()
 	}
 	return f.model, nil
+}
+
+// unavailable says why there is no Python. mu is held.
+func (f *fallback) unavailable() error {
+	return &engine.Error{
+		Kind: engine.KindUnavailable, Endpoint: f.spec.URL, Text: "Error processing request: the request needs Python, which cannot load the model",
+		Err: f.err, RetryAfter: max(time.Until(f.again), time.Second),
+	}
 }
 
 func (f *fallback) load() {
@@ -360,6 +376,10 @@ func (f *fallback) load() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.model, f.err = m, err
+	if f.failed++; err == nil {
+		f.failed = 0
+	}
+	f.again = time.Now().Add(retry.Doubled(f.failed, time.Second, time.Minute))
 	if setter, ok := m.(engine.VariableSetter); ok && f.names != nil {
 		f.err = setter.SetVariables(*f.names)
 	}

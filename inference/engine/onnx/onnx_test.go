@@ -302,7 +302,7 @@ func TestTensorsAreCheckedAgainstTheModel(t *testing.T) {
 func TestMapsAreATableForClientsOfTensors(t *testing.T) {
 	m := loaded(t, newEngine(t), specOf("zipmap_words.onnx", nil))
 	resp, err := m.Infer(t.Context(), &engine.Request{Tensors: []engine.Tensor{{Name: "X", Datatype: engine.FP32, Shape: []int64{2, 4}, Data: floats(5, 3, 1, 0, 6, 3, 5, 2)}}})
-	if err != nil || len(resp.Tensors) != 2 || !slices.Equal(resp.Tensors[1].Shape, []int64{2, 3}) || len(resp.Tensors[1].Data) != 24 {
+	if err != nil || len(resp.Tensors) != 2 || resp.Tensors[0].ContentType != "str" || !slices.Equal(resp.Tensors[1].Shape, []int64{2, 3}) || len(resp.Tensors[1].Data) != 24 {
 		t.Errorf("%+v, %v", resp, err)
 	}
 }
@@ -480,12 +480,5 @@ func TestSampledRequestsReportTheirVariables(t *testing.T) {
 	req.Sampled = false
 	if resp, err = m.Infer(t.Context(), req); err != nil || resp.Stats != nil {
 		t.Errorf("%s, %v", resp.Stats, err)
-	}
-	many := engine.Tensor{Name: "x", Datatype: engine.FP32, Shape: []int64{2, 10_000}, Data: make([]byte, 80_000)}
-	if few := limited(many); few.Shape[0] != mostVariable+1 || len(few.Data) != 4*(mostVariable+1) {
-		t.Errorf("%v, %d bytes", few.Shape, len(few.Data))
-	}
-	if none := limited(engine.Tensor{Name: "x", Datatype: engine.FP32, Shape: []int64{1 << 40, 0}}); !slices.Equal(none.Shape, []int64{0}) {
-		t.Errorf("%v", none.Shape)
 	}
 }

@@ -302,7 +302,7 @@ func TestTheSignatureSaysWhatTheCodeTellsOfBodies(t *testing.T) {
 	e := pythontest.Start(t, nil)
 	m := loaded(t, e, code(t, "def preprocess(self, body: int, state, collect):\n    return [[body, 1]]"), Middle{Compute: double, Signature: doubled, FromJSON: rows})
 	s := m.Signature()
-	if !s.Preprocessed || s.Postprocessed || string(s.BodySchema) == "" || s.AnswerSchema != nil || s.Source != "test, type hints" || len(s.Inputs) != 1 {
+	if !s.Preprocessed || s.Postprocessed || string(s.BodySchema) == "" || s.AnswerSchema != nil || s.Source != "test, type hints" || s.Inputs != nil || len(s.ModelInputs) != 1 || len(s.Outputs) != 1 {
 		t.Errorf("%+v", s)
 	}
 	m = loaded(t, e, code(t, "def process(self, data, state, collect):\n    return 1"), Middle{Compute: double, Signature: doubled, Process: true})
