@@ -305,6 +305,11 @@ e2e-images: image-programs python-env ## build the images twice on base images m
 	@scripts/container-lab.sh
 	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
 
+.PHONY: compose-check
+compose-check: ## the compose files with compose-go, and Prometheus' configuration with promtool
+	@scripts/system-packages.sh promtool=prometheus
+	$(GO) test -count=1 -v ./docker
+
 .PHONY: image-lint
 image-lint: venv-hadolint ## hadolint over the Dockerfiles
 	.venv-hadolint/bin/hadolint docker/Dockerfile docker/engine.Dockerfile
