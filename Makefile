@@ -19,6 +19,8 @@ export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
 GOLANGCI_LINT := v2.15.0
 BUF := 1.75.0
 PERF_ANALYZER := 2.60.0
+GORELEASER := v2.15.1
+CYCLONEDX_GOMOD := v1.9.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := v1.8.0
@@ -34,10 +36,28 @@ build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
 
+.PHONY: build-darwin
+build-darwin: ## check that the program can be built for macOS, on both architectures
+	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=darwin GOARCH=$$arch $(GO) build -trimpath -o /dev/null ./cmd/...; done
+
 .PHONY: build-static
 build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -tags static -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving-static ./cmd/clearml-serving
+
+.PHONY: package
+package: $(TOOLS)/goreleaser-$(GORELEASER) $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD) ## build what is released, into dist/: archives, wheels, packages for Debian and RPM, lists of components, checksums
+	@packaging/build.sh '$(VERSION)' '$(TOOLS)/package'
+
+.PHONY: package-check
+package-check: venv-package ## check what make package has built: wheels, lintian, units, symbols of glibc, a second build with the same bytes (AGAIN=: without that)
+	@scripts/system-packages.sh lintian=lintian man=man-db rpm=rpm systemd-analyze=systemd objdump=binutils
+	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
+
+.PHONY: package-test
+package-test: python-env ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
+	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
+	@packaging/test-install.sh $(CASES)
 
 .PHONY: demo
 demo: ## from nothing to a checked prediction: build, serve, train, deploy, ask
@@ -70,7 +90,7 @@ canary-study: ## simulate 1000 rollouts of canaries for each case, and write the
 	CANARY_STUDY=$${ROLLOUTS:-1000} $(GO) test ./canary -run TestStudy -count 1 -timeout 3h -v
 
 .PHONY: test
-test: test-go test-python test-e2e chaos-short ## every test, the way CI runs them
+test: test-go test-python test-client test-e2e chaos-short ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"
 
 .PHONY: test-go
@@ -119,6 +139,10 @@ e2e-openai-short: build python-env venv-sdk1 venv-openai ## the same with a tiny
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
 	@cd worker/runtime && CLEARML_SERVING_TEST_PACKAGES=1 $(CURDIR)/.venv-runtime/bin/python -m pytest -q -rs -p no:cacheprovider tests
 	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
+
+.PHONY: test-client
+test-client: build venv-package ## tests of the Python package of python/: types, and the client against a running service
+	@cd python && $(CURDIR)/.venv-package/bin/python -m mypy && $(CURDIR)/.venv-package/bin/python -m pytest -q -rs -p no:cacheprovider
 
 .PHONY: test-e2e
 test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime venv-v2-triton ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
@@ -243,6 +267,44 @@ security: build python-env venv-sdk1 ## attacks based on known vulnerabilities, 
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Security' ./e2e/...
 	@scripts/vulnerabilities.sh $(TOOLS)
 
+# The architecture of images, as Go calls it.
+IMAGE_ARCH ?= $(shell $(GO) env GOARCH)
+.PHONY: image-programs
+image-programs: # the programs that images are made of
+	@mkdir -p dist/images/linux-$(IMAGE_ARCH)
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/images/linux-$(IMAGE_ARCH)/clearml-serving ./cmd/clearml-serving
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -tags static -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/images/linux-$(IMAGE_ARCH)/clearml-serving-static ./cmd/clearml-serving
+
+.PHONY: images
+images: image-programs ## build the container images with buildah or docker (TARGETS="inference native" TAG=latest IMAGE_ARCH=arm64)
+	@IMAGE_ARCH=$(IMAGE_ARCH) TAG=$(or $(TAG),latest) scripts/images.sh $(TARGETS)
+
+.PHONY: e2e-images
+e2e-images: image-programs python-env ## build the images twice on base images made here, without a registry, and run them under limits (Debian, root)
+	@scripts/container-lab.sh
+	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
+
+.PHONY: image-lint
+image-lint: venv-hadolint ## hadolint over the Dockerfiles
+	.venv-hadolint/bin/hadolint docker/Dockerfile docker/engine.Dockerfile
+
+HELM := v3.18.0
+HELM_UNITTEST := v1.0.0
+KUBECONFORM := v0.8.0
+KUBE_SCORE := v1.20.0
+.PHONY: chart-tools
+chart-tools: # helm and what checks the chart
+	@HELM=$(HELM) HELM_UNITTEST=$(HELM_UNITTEST) KUBECONFORM=$(KUBECONFORM) KUBE_SCORE=$(KUBE_SCORE) GO=$(GO) scripts/chart-tools.sh $(TOOLS)
+
+.PHONY: chart-check
+chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score (UPDATE=1: golden files)
+	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
+
+.PHONY: e2e-kubernetes
+e2e-kubernetes: build image-programs ## the chart with images built here in a real cluster of two nodes: 100000 requests through updates, drains, kills; 0 may fail (Debian, root; the first time an hour, then minutes; REQUESTS=100000)
+	@scripts/container-lab.sh
+	. .cache/containers/env.sh && KUBERNETES_HOME=$(KUBERNETES_HOME) CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) scripts/kubernetes/e2e.sh
+
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: only those)
 	@scripts/fuzz.sh
@@ -344,3 +406,15 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
 	@mkdir -p $(TOOLS)
 	GOBIN=$(TOOLS) scripts/again.sh $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
 	@mv $(TOOLS)/golangci-lint $@
+
+# Tools of make package, by the names that they call each other by.
+$(TOOLS)/goreleaser-$(GORELEASER):
+	@echo "package: installing goreleaser $(GORELEASER) into bin/tools/ (once, some minutes)"
+	@mkdir -p $(TOOLS)/package
+	GOBIN=$(TOOLS)/package scripts/again.sh $(GO) install github.com/goreleaser/goreleaser/v2@$(GORELEASER)
+	@touch $@
+
+$(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD):
+	@mkdir -p $(TOOLS)/package
+	GOBIN=$(TOOLS)/package scripts/again.sh $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_GOMOD)
+	@touch $@

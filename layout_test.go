@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"canary", "clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "modelfile", "onnxruntime", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "tracing", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"canary", "clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "mar", "modelfile", "onnxruntime", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "tracing", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "inference/openaiapi", "inference/v2", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rollout", []string{"canary", "clearml", "inference/reconcile", "inference/router", "operations", "serving"}, "decisions about canaries are made from the counts of the router, and stored as every edit of a service is"},
@@ -48,6 +48,7 @@ var arrows = []arrow{
 	{"inference/engine/onnx", []string{"inference/engine/prepost", "inference/engine/python", "onnxruntime"}, "the engine computes with the runtime in this process, between preprocess and postprocess in workers"},
 	{"inference/engine/openai", []string{"inference/engine/prepost", "inference/engine/python", "inference/engine/remote", "inference/openaiapi", "sidecar"}, "the engine speaks the OpenAI API with servers, also with children of its own, between preprocess and postprocess in workers"},
 	{"inference/engine/prepost", []string{"inference/engine/python"}, "user code around a computation runs in the workers of the Python engine"},
+	{"inference/engine/torchserve", []string{"mar", "inference/engine/prepost", "inference/engine/python", "inference/engine/remote"}, "TorchServe takes archives and bodies; code around them runs in the workers of the Python engine"},
 	{"inference/engine/v2server", []string{"inference/engine/prepost", "inference/engine/python", "inference/engine/remote", "inference/grpcfront/pb", "inference/v2"}, "a server of the V2 protocol is asked in the words of its codec and its messages, between preprocess and postprocess in workers"},
 	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},
 	{"controlplane/api", []string{"controlplane/documents", "controlplane/intake", "controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},
@@ -70,6 +71,7 @@ var arrows = []arrow{
 	{"worker", []string{"batching", "process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
 	{"clearml", []string{"hocon", "outbound", "serving", "storage!", "storage/https"}, "the client knows the API's words and the domain's; files go to the file server through the adapter that reads them"},
 	{"modelfile", []string{"serving"}, "modelfile reads files and knows the names of engines"},
+	{"mar", []string{"serving", "storage!"}, "archives are unpacked as safely as all others"},
 	{"places", []string{"clearml", "hocon", "outbound", "storage"}, "places translates clearml.conf into the options of the storages"},
 	{"operations", []string{"clearml", "serving"}, "operations edit a service through the API, and print nothing"},
 	{"storage", []string{"outbound", "storage"}, "places translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},

@@ -188,6 +188,9 @@ func EngineSettings(engine string) []string {
 	if engine == EngineONNX {
 		return []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxThreads, AuxProviders, AuxEnvironment}
 	}
+	if engine == EngineTorchServe {
+		return append(torchServeSettings(), AuxEnvironment)
+	}
 	if engine == EngineV2 {
 		return append(slices.Clone(v2Settings), AuxNaNAsNull, AuxEnvironment)
 	}

@@ -44,11 +44,12 @@ const (
 	EngineVLLM        = "vllm"
 	EngineV2          = "v2"
 	EngineOpenAI      = "openai"
+	EngineTorchServe  = "torchserve"
 )
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineGraph, EngineVLLM, EngineV2, EngineOpenAI}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineGraph, EngineVLLM, EngineV2, EngineOpenAI, EngineTorchServe}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or

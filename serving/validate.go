@@ -70,6 +70,9 @@ func validateModel(url, engine string, tensors Tensors, aux any) error {
 	if _, err := Accelerate(engine, aux); err != nil {
 		return err
 	}
+	if _, err := TorchServeOf(engine, aux); err != nil {
+		return err
+	}
 	if _, err := GraphOf(engine, aux); err != nil {
 		return err
 	}

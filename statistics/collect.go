@@ -210,6 +210,29 @@ func (s scrape) endpoint(e serving.EndpointReport) {
 	}
 }
 
+// tokens exposes what a language model has used and how fast it was.
+func (s scrape) tokens(url serving.EndpointURL, t *serving.TokensReport) {
+	s.of(tokenUsage, url, float64(t.Prompt), "input")
+	s.of(tokenUsage, url, float64(t.Completion), "output")
+	endpoint, version := s.labels(url)
+	s.histogram(firstToken, timesOf(t.First), endpoint, version)
+	s.histogram(betweenTokens, timesOf(t.Between), endpoint, version)
+}
+
+func timesOf(r serving.TimesReport) *dto.Histogram {
+	h := &dto.Histogram{SampleSum: &r.Seconds}
+	upTo := uint64(0)
+	for i, n := range r.Counts {
+		upTo += n
+		if i < len(r.Bounds) {
+			cumulated := upTo
+			h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &r.Bounds[i], CumulativeCount: &cumulated})
+		}
+	}
+	h.SampleCount = &upTo
+	return h
+}
+
 // addresses exposes the addresses of engines, which several endpoints may share.
 func (s scrape) addresses(endpoints []serving.EndpointReport) {
 	type key struct{ engine, address string }
@@ -234,29 +257,6 @@ func (s scrape) addresses(endpoints []serving.EndpointReport) {
 		s.add(addressAnswered, float64(a.Answered), k.engine, k.address)
 		s.add(addressFailed, float64(a.Failed), k.engine, k.address)
 	}
-}
-
-// tokens exposes what a language model has used and how fast it was.
-func (s scrape) tokens(url serving.EndpointURL, t *serving.TokensReport) {
-	s.of(tokenUsage, url, float64(t.Prompt), "input")
-	s.of(tokenUsage, url, float64(t.Completion), "output")
-	endpoint, version := s.labels(url)
-	s.histogram(firstToken, timesOf(t.First), endpoint, version)
-	s.histogram(betweenTokens, timesOf(t.Between), endpoint, version)
-}
-
-func timesOf(r serving.TimesReport) *dto.Histogram {
-	h := &dto.Histogram{SampleSum: &r.Seconds}
-	upTo := uint64(0)
-	for i, n := range r.Counts {
-		upTo += n
-		if i < len(r.Bounds) {
-			cumulated := upTo
-			h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &r.Bounds[i], CumulativeCount: &cumulated})
-		}
-	}
-	h.SampleCount = &upTo
-	return h
 }
 
 // batches exposes the sizes of batches, which are counted by powers of two.

@@ -13,7 +13,7 @@ from typing import Any
 from answer import JSON, Answer
 from asyncloop import serve_async
 from clientrequest import state_of
-from codec import decode_request, encode_json
+from codec import encode_json
 from endpoint import Endpoint
 from result import SIMPLE, collected_of_async, outcome_of, stream_answer_async, whole_answer
 from stack import Case
@@ -40,7 +40,7 @@ class AsyncEndpoint(Endpoint):
                 collected = {}
                 collect = collected.update
             state: dict[Any, Any] = state_of(meta, content_type) if self.shows_request else {}
-            data = request = decode_request(body, content_type)
+            data = request = self.decode(body, content_type)
             for step in (self.pre, self.predict, self.post):
                 if step is not None:
                     data = step(data, state, collect)
@@ -104,7 +104,7 @@ class AsyncEndpoint(Endpoint):
                 case.collect = case.collected.update
             if self.shows_request:
                 case.state = state_of(meta, content_type)
-            case.data = case.request = decode_request(body, content_type)
+            case.data = case.request = self.decode(body, content_type)
             if self.pre is not None:
                 data = self.pre(case.data, case.state, case.collect)
                 if type(data) is CoroutineType or hasattr(type(data), "__await__"):

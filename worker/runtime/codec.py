@@ -60,6 +60,16 @@ def decode_request(body: Any, content_type: str) -> Any:
     return value
 
 
+def raw_request(body: Any, content_type: str) -> Any:
+    """Return the bytes of a body for code that decodes bodies itself, but a Form for multipart/form-data.
+
+    Raises only RequestError.
+    """
+    if body and content_type.partition(";")[0].strip().lower() == FORM_DATA:
+        return decode_form(bytes(body), content_type)
+    return bytes(body or b"")
+
+
 _STRUCTURE = re.compile(rb"[ \t\r\n]*[{\[]")
 
 

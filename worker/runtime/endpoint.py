@@ -43,6 +43,7 @@ class Endpoint:
     outputs: tuple[str, ...] = ()  # names of output tensors whose results have none
     inputs: Inputs = ()  # of a computation elsewhere
     shows_request = False  # a method has the parameter `request`
+    decode: Callable[[Any, str], Any] = staticmethod(decode_request)  # the body for user code
     warnings: list[str]  # for the owner of the endpoint
     signature: Optional[dict[str, Any]] = None  # of inputs and outputs, if the spec asks for it
 
@@ -76,7 +77,7 @@ class Endpoint:
                 collected = {}
                 collect = collected.update
             state: dict[Any, Any] = state_of(meta, content_type) if self.shows_request else {}
-            data = request = decode_request(body, content_type)
+            data = request = self.decode(body, content_type)
             step = self.pre
             if step is not None:
                 data = step(data, state, collect)
@@ -164,7 +165,7 @@ class Endpoint:
                 case.collect = case.collected.update
             if self.shows_request:
                 case.state = state_of(meta, content_type)
-            data = case.request = decode_request(body, content_type)
+            data = case.request = self.decode(body, content_type)
             step = self.pre
             if step is not None:
                 data = step(data, case.state, case.collect)

@@ -83,6 +83,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model, endpoint.take = instance, model, take
+    if getattr(instance, "raw_body", False) is True:
+        endpoint.decode = codec.raw_request
     endpoint.inputs = tuple(map(tuple, (spec.get("extra") or {}).get("inputs") or ()))
     if isinstance(endpoint, oracle.Oracle):
         endpoint.engine, endpoint.name, endpoint.code = engine, name, asked

@@ -31,6 +31,9 @@ type Options struct {
 	Host *host.Host
 	// Dir is where extracts are kept, for all instances with the same data folder. Required.
 	Dir string
+	// Made is a folder of extracts that were proven before, on another machine with the same libraries, and that
+	// is only read; "" for none. If this machine has no Python, they are used by the content of the model alone.
+	Made string
 	// RuntimeDir is where workers may read the files of the extraction. Required.
 	RuntimeDir string
 	// Logger logs the results of proofs. Default: none.

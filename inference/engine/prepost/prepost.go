@@ -31,10 +31,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/batch"
+	"clearmlserving/inference/engine/jsontensor"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/serving"
 	"clearmlserving/worker"
@@ -52,6 +54,10 @@ type Middle struct {
 	// postprocess gets an array, or a list of them in their order if there are several. Those with
 	// the content type "str" have text as elements, other BYTES have bytes.
 	Compute func(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error)
+	// ComputeBody, if not nil, is called instead of Compute with a body: bytes that preprocess returned, the JSON
+	// of anything else. postprocess gets the value of an answer that is JSON, and the bytes of any other. An answer
+	// with an error status is the client's.
+	ComputeBody func(ctx context.Context, body []byte, contentType string) (*engine.Response, error)
 	// Signature has the inputs and outputs of Compute.
 	Signature engine.Signature
 	// FromJSON makes tensors of a JSON body, for preprocess that returns lists or records, or is not
@@ -144,7 +150,7 @@ func (m *Model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	}
 	defer p.Drop()
 	begun := time.Now()
-	out, err := m.between(ctx, &p.Data)
+	result, failed, err := m.result(ctx, &p.Data)
 	if req.Span != nil {
 		req.Span.Later().Between("compute", begun, time.Now())
 		defer func() { at.Between("worker", arrived.Add(p.Queued), time.Now()) }()
@@ -152,13 +158,9 @@ func (m *Model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	if err != nil {
 		return refusal(err, p.Queued)
 	}
-	result, err := python.ValueOf(m.url, &engine.Request{Tensors: out})
-	if err != nil {
-		return nil, &engine.Error{Kind: engine.KindInternal, Endpoint: m.url, Text: "the model's answer is not usable", Err: err}
-	}
-	result.Layout = worker.OneArray
-	if len(out) != 1 {
-		result.Layout = worker.ListOfArrays
+	if failed != nil {
+		failed.Queued = p.Queued
+		return failed, nil
 	}
 	answer, err := p.Post(ctx, *result)
 	if err != nil {
@@ -180,6 +182,73 @@ func (m *Model) whole(ctx context.Context, question *worker.Request, in *worker.
 		return nil, python.Failure(m.url, err)
 	}
 	return python.ResponseOf(m.url, r)
+}
+
+// result is the input of postprocess, or the answer of a computation that says why there is none.
+func (m *Model) result(ctx context.Context, v *worker.Value) (result *worker.Value, failed *engine.Response, err error) {
+	if m.m.ComputeBody != nil {
+		return m.bodyResult(ctx, v)
+	}
+	out, err := m.between(ctx, v)
+	if err != nil {
+		return nil, nil, err
+	}
+	result, err = python.ValueOf(m.url, &engine.Request{Tensors: out})
+	if err != nil {
+		return nil, nil, &engine.Error{Kind: engine.KindInternal, Endpoint: m.url, Text: "the model's answer is not usable", Err: err}
+	}
+	result.Layout = worker.OneArray
+	if len(out) != 1 {
+		result.Layout = worker.ListOfArrays
+	}
+	return result, nil, nil
+}
+
+const (
+	jsonType  = "application/json"
+	bytesType = "application/octet-stream"
+)
+
+// bodyResult is result for a computation on bodies.
+func (m *Model) bodyResult(ctx context.Context, v *worker.Value) (result *worker.Value, failed *engine.Response, err error) {
+	body, contentType := v.Body, v.ContentType
+	if v.Tensors != nil {
+		if body, err = m.asJSON(v); err != nil {
+			return nil, nil, &engine.Error{Kind: engine.KindBadRequest, Endpoint: m.url, Text: err.Error()}
+		}
+		contentType = jsonType
+	}
+	answer, err := m.m.ComputeBody(ctx, body, contentType)
+	if err != nil || answer.Status >= http.StatusBadRequest {
+		return nil, answer, err
+	}
+	kind, _, _ := strings.Cut(answer.ContentType, ";")
+	if strings.EqualFold(strings.TrimSpace(kind), jsonType) && json.Valid(answer.Body) {
+		return &worker.Value{ContentType: jsonType, Body: answer.Body}, nil, nil
+	}
+	return &worker.Value{ContentType: bytesType, Body: answer.Body}, nil, nil
+}
+
+// asJSON is the JSON of arrays: of one, or an object with those that have names.
+func (m *Model) asJSON(v *worker.Value) ([]byte, error) {
+	tensors, err := python.Tensors(v, "input-")
+	if err != nil {
+		return nil, err
+	}
+	if v.Layout == worker.OneArray && len(tensors) == 1 {
+		return jsontensor.AppendTensor(nil, &tensors[0], false)
+	}
+	body := []byte{'{'}
+	for i := range tensors {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(jsontensor.AppendText(body, tensors[i].Name), ':')
+		if body, err = jsontensor.AppendTensor(body, &tensors[i], false); err != nil {
+			return nil, err
+		}
+	}
+	return append(body, '}'), nil
 }
 
 // between computes what preprocess returned.
