@@ -71,6 +71,10 @@ demo-stop: ## stop what make demo left running
 examples: ## run every tutorial of examples/ and compare its answers with the framework's own (EXAMPLES=names: only those)
 	@scripts/examples.sh $(EXAMPLES)
 
+.PHONY: examples-engines
+examples-engines: ## the tutorials keras and pytorch, whose frameworks are large, in the same way (EXAMPLES=names: only those)
+	@scripts/examples-engines.sh $(EXAMPLES)
+
 .PHONY: screenshots
 screenshots: build python-env ## draw the pictures of terminals in the documentation anew, from real runs
 	@mkdir -p docs/images
