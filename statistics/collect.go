@@ -188,7 +188,9 @@ func (s scrape) canary(r route, t *meter) {
 
 func (s scrape) endpoint(e serving.EndpointReport) {
 	s.of(requestsInProgress, e.URL, float64(e.InUse))
-	s.of(endpointReady, e.URL, oneIf(e.State == serving.StateReady))
+	if e.State != serving.StateUnloaded { // nothing is wrong with it
+		s.of(endpointReady, e.URL, oneIf(e.State == serving.StateReady))
+	}
 	s.of(endpointInfo, e.URL, 1, e.Engine, string(e.ModelID), strconv.Itoa(e.Revision))
 	s.of(queuedRequest, e.URL, float64(e.Model.Queued))
 	s.of(queueLimit, e.URL, float64(e.Model.MaxQueue))
@@ -207,6 +209,32 @@ func (s scrape) endpoint(e serving.EndpointReport) {
 	if b := e.Model.Batching; b != nil {
 		s.of(batchMax, e.URL, float64(b.Limit))
 		s.batches(e.URL, b)
+	}
+}
+
+// addresses exposes the addresses of engines, which several endpoints may share.
+func (s scrape) addresses(endpoints []serving.EndpointReport) {
+	type key struct{ engine, address string }
+	sums := map[key]serving.AddressReport{}
+	for _, e := range endpoints {
+		for _, a := range e.Model.Addresses {
+			k := key{e.Engine, a.Address}
+			sum, known := sums[k]
+			if known && sum.Since.Equal(a.Since) { // the same address of the same pool
+				continue
+			}
+			if !known || a.State != serving.AddressHealthy {
+				sum.State, sum.Since = a.State, a.Since
+			}
+			sum.Outstanding, sum.Answered, sum.Failed = sum.Outstanding+a.Outstanding, sum.Answered+a.Answered, sum.Failed+a.Failed
+			sums[k] = sum
+		}
+	}
+	for k, a := range sums {
+		s.add(addressHealthy, oneIf(a.State == serving.AddressHealthy), k.engine, k.address)
+		s.add(addressOutstanding, float64(a.Outstanding), k.engine, k.address)
+		s.add(addressAnswered, float64(a.Answered), k.engine, k.address)
+		s.add(addressFailed, float64(a.Failed), k.engine, k.address)
 	}
 }
 
@@ -231,32 +259,6 @@ func timesOf(r serving.TimesReport) *dto.Histogram {
 	}
 	h.SampleCount = &upTo
 	return h
-}
-
-// addresses exposes the addresses of engines, which several endpoints may share.
-func (s scrape) addresses(endpoints []serving.EndpointReport) {
-	type key struct{ engine, address string }
-	sums := map[key]serving.AddressReport{}
-	for _, e := range endpoints {
-		for _, a := range e.Model.Addresses {
-			k := key{e.Engine, a.Address}
-			sum, known := sums[k]
-			if known && sum.Since.Equal(a.Since) && sum.Answered == a.Answered { // the same pool of addresses
-				continue
-			}
-			if !known || a.State != serving.AddressHealthy {
-				sum.State, sum.Since = a.State, a.Since
-			}
-			sum.Outstanding, sum.Answered, sum.Failed = sum.Outstanding+a.Outstanding, sum.Answered+a.Answered, sum.Failed+a.Failed
-			sums[k] = sum
-		}
-	}
-	for k, a := range sums {
-		s.add(addressHealthy, oneIf(a.State == serving.AddressHealthy), k.engine, k.address)
-		s.add(addressOutstanding, float64(a.Outstanding), k.engine, k.address)
-		s.add(addressAnswered, float64(a.Answered), k.engine, k.address)
-		s.add(addressFailed, float64(a.Failed), k.engine, k.address)
-	}
 }
 
 // batches exposes the sizes of batches, which are counted by powers of two.

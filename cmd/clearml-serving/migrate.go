@@ -1,6 +1,7 @@
 package main
 
 import (
+	"clearmlserving/inference/engine/openai"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,6 @@ var otherVariables = []struct{ name, instead string }{
 	{"CLEARML_GRPC_*", "messages are bounded by --max-body"},
 	{"CLEARML_TRITON_*", "nothing runs the engine triton here"},
 	{"CLEARML_DEFAULT_TRITON_GRPC_*", "nothing runs the engine triton here"},
-	{"VLLM_ENGINE_ARGS", "nothing runs the engine vllm here"},
 	{"SERVING_PORT", "the addresses of an instance are those at which it listens"},
 }
 
@@ -146,7 +146,7 @@ func (a *app) checkVariables(variables map[string]string) []finding {
 		switch {
 		case isPlaceholder(value):
 			found = append(found, finding{"variable", stateFail, fmt.Sprintf("%s is still the placeholder %s", name, value), "Put the value there"})
-		case option >= 0 || slices.Contains(workerVariables, name) || slices.Contains(networkVariables, name):
+		case option >= 0 || slices.Contains(workerVariables, name) || slices.Contains(networkVariables, name), name == openai.EngineArgsVariable:
 			same = append(same, name)
 		case other >= 0 && value != "":
 			found = append(found, finding{"variable", stateWarn, fmt.Sprintf("%s has no effect: %s", name, otherVariables[other].instead), ""})

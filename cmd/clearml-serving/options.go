@@ -60,6 +60,10 @@ var optionTable = []option{
 	{name: "files-addr", variables: []string{"CLEARML_SERVING_FILES_ADDR"}, def: "127.0.0.1:8081", group: optionsListen, help: "where the embedded file server answers"},
 	{name: "grpc-addr", variables: []string{"CLEARML_SERVING_GRPC_ADDR"}, def: "127.0.0.1:8090", group: optionsListen, help: "where requests of gRPC clients (Open Inference Protocol) are answered"},
 	{name: "admin-addr", variables: []string{"CLEARML_SERVING_ADMIN_ADDR"}, def: "127.0.0.1:8083", group: optionsListen, help: "where operators find status and profiles"},
+	{name: "api-url", variables: []string{"CLEARML_SERVING_API_URL"}, group: optionsListen, noFlag: true, help: "address by which others reach the embedded ClearML server, as http://clearml-serving-server:8008 (default: that of --api-addr, which is of this machine or container)"},
+	{name: "files-url", variables: []string{"CLEARML_SERVING_FILES_URL"}, group: optionsListen, noFlag: true, help: "address by which others reach the embedded file server, which files are registered under (default: that of --files-addr)"},
+	{name: "access-key", variables: []string{"CLEARML_SERVING_ACCESS_KEY"}, group: optionsListen, noFlag: true, secret: true, help: "access key that the embedded ClearML server accepts from its start, beside the one that it makes"},
+	{name: "secret-key", variables: []string{"CLEARML_SERVING_SECRET_KEY"}, group: optionsListen, noFlag: true, secret: true, help: "secret key of the access key before, 16 characters or more"},
 	{name: "database-url", variables: []string{"CLEARML_SERVING_DATABASE_URL"}, group: optionsListen, secret: true, help: "PostgreSQL database of the embedded ClearML server, postgres://user:password@host:5432/name (default: a file in the data folder)"},
 	{name: "events-retention", variables: []string{"CLEARML_SERVING_EVENTS_RETENTION"}, group: optionsListen, help: "days for which the embedded ClearML server keeps reports of tasks: console, scalars, plots (default: for ever)"},
 	{name: "tls-cert", variables: []string{"CLEARML_SERVING_TLS_CERT"}, group: optionsListen, help: "certificate chain in PEM with which requests are answered over TLS; a changed file is used from the next connection"},
@@ -79,6 +83,9 @@ var optionTable = []option{
 	{name: "serve-url", variables: []string{"CLEARML_SERVING_SERVE_URL"}, group: optionsListen, help: "address of a running inference service to ask (default: the one in the data folder)"},
 
 	{name: "service-id", variables: []string{"CLEARML_SERVING_TASK_ID"}, group: optionsInference, noFlag: true, help: "id of the serving service that is served; --id wins (default: the first active one)"},
+	{name: "folder", variables: []string{"CLEARML_SERVING_FOLDER"}, group: optionsInference, help: "serve what this folder has, without a ClearML server: what build has written, or a model file or folder as run takes it"},
+	{name: "folder-endpoint", variables: []string{"CLEARML_SERVING_FOLDER_ENDPOINT"}, group: optionsInference, noFlag: true, help: "name of the endpoint of a model that --folder names; --endpoint wins"},
+	{name: "instance-url", variables: []string{"CLEARML_SERVING_INSTANCE_URL"}, group: optionsInference, noFlag: true, help: "address by which other instances and the web pages reach this one, as http://10.0.0.7:8080 (default: that of --serve-addr, which is of this machine or container)"},
 	{name: "inference-task-id", variables: []string{"CLEARML_INFERENCE_TASK_ID"}, group: optionsInference, help: "continue this task as the instance's record"},
 	{name: "poll-freq", variables: []string{"CLEARML_SERVING_POLL_FREQ"}, def: "5", group: optionsInference, noFlag: true, help: "minutes between two looks at the configuration; fractions are fine"},
 	{name: "num-process", variables: []string{"CLEARML_SERVING_NUM_PROCESS"}, group: optionsInference, noFlag: true, help: "worker processes for each endpoint (default: chosen by the number of cores)"},
@@ -139,6 +146,7 @@ var optionTable = []option{
 	{name: "t-grpc-address", variables: []string{"CLEARML_TRITON_T_GRPC_ADDRESS"}, def: "127.0.0.1", group: optionsTriton, help: "address of Triton's gRPC; with another than this machine's, its calls that change models are closed"},
 	{name: "t-metrics-port", variables: []string{"CLEARML_TRITON_T_METRICS_PORT"}, def: "8002", group: optionsTriton, help: "port of Triton's metrics, which only this machine reaches"},
 
+	{name: "files-aliases", variables: []string{"CLEARML_SERVING_FILES_ALIASES"}, group: optionsServer, noFlag: true, help: "further addresses of the ClearML server's files, with commas between, which files were registered under and which are not reached from here, such as http://127.0.0.1:8081 of a port-forward"},
 	{name: "files-destination", variables: []string{"CLEARML_SERVING_FILES_DESTINATION"}, group: optionsServer, help: "where the embedded file server keeps its files: s3://…, gs://…, azure://… or a folder (default: files in the data folder)"},
 	{name: "clearml-config-file", variables: []string{"CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE"}, group: optionsServer, noFlag: true, noFile: true, help: "the SDK's configuration (default: ~/clearml.conf)"},
 	{name: "api-host", variables: []string{"CLEARML_API_HOST", "TRAINS_API_HOST"}, group: optionsServer, noFlag: true, noFile: true, help: "address of the ClearML server's API"},

@@ -278,8 +278,8 @@ def digits_keras(path: Path) -> Answerer:
     return lambda body: {"digit": int(network.predict(pixels_of(body), verbose=0).argmax())}
 
 
-# The tutorials whose frameworks are large: make examples-engines.
-APART = ("keras", "pytorch")
+# The tutorials that make examples-engines runs: with large frameworks, or with servers of their own.
+APART = ("chat", "embeddings", "keras", "onnx-ocr", "pytorch", "vllm")
 
 FRAMEWORKS = {
     "test_model_pytorch": Framework(digit_requests, digits_torch, "train pytorch model - serving_model"),
