@@ -272,6 +272,9 @@ def digits_torch(path: Path) -> Answerer:
 
 
 def digits_keras(path: Path) -> Answerer:
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # as the tutorial trains it
     import keras
 
     network = keras.models.load_model(path)
