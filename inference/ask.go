@@ -272,6 +272,12 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 	resp, took, err = s.count(ctx, live, drawn, &q.Request, limit)
 	counted = true
 	if err != nil {
+		if other := fallbackOf(err); other != "" && q.Depth < serving.MaxCallDepth && !left(ctx) {
+			s.o.Logger.Warn("fallback answers", "endpoint", live.URL, "fallback", other, "request_id", strings.Clone(q.ID), "err", err,
+				"mark", recurring.Mark(fmt.Sprintf("fallback %s", live.URL)))
+			q.Depth++ // endpoints that are each other's fallback end here
+			return s.ask(ctx, other, q)
+		}
 		failure := s.failed(ctx, live, q.ID, limit, err)
 		if !left(ctx) { // a disconnected client got no answer
 			s.taps.seeFailure(url, live, &q.Request, failure, took)
@@ -291,6 +297,14 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		answer.live, kept = live, true
 	}
 	return answer, nil
+}
+
+// fallbackOf is the endpoint that answers instead of a model that failed with err, "" for none.
+func fallbackOf(err error) serving.EndpointURL {
+	if failed, ok := errors.AsType[*engine.Error](err); ok {
+		return failed.Fallback
+	}
+	return ""
 }
 
 // left reports whether a request has ended because its client has disconnected, and not

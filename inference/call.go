@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/openaiapi"
 	"clearmlserving/inference/router"
 	"clearmlserving/serving"
 	"clearmlserving/tracing"
@@ -37,6 +38,13 @@ func (c caller) Call(ctx context.Context, call engine.Call) (resp *engine.Respon
 		defer span.End()
 	}
 	q := Question{Request: engine.Request{ID: call.ID, Body: call.Body, ContentType: call.ContentType, Depth: call.Depth, Span: span}}
+	if route := openaiapi.RouteOf(call.Endpoint); route != "" && !c.s.router.Knows(url) {
+		model, problem := openaiapi.ModelOf(call.ContentType, call.Body)
+		if problem != nil {
+			return (&Failure{Kind: KindBadRequest, Text: problem.Message}).Response(), nil
+		}
+		url, q.Route = serving.CleanURL(model), route
+	}
 	answer, failure := c.s.askWhole(ctx, url, &q)
 	if failure != nil {
 		span.Fail(failure.Text)

@@ -78,6 +78,9 @@ type Child struct {
 	reaped bool
 }
 
+// children are the processes that Start has started and that are not reaped yet.
+var children sync.Map //nolint:gochecknoglobals // orphans are told from children of the whole process
+
 // Start starts a child in its own process group, with a parent-death signal on Linux. If ctx ends
 // before the child runs, the start is refused; afterwards ctx has no effect: the caller ends the
 // child with Stop or Kill, and must always wait for Done.
@@ -153,6 +156,7 @@ func (c *Child) own(spec Spec, started chan<- error) {
 		_ = end.Close()
 	}
 	c.pid, c.since = cmd.Process.Pid, time.Now()
+	children.Store(c.pid, nil)
 
 	tail := NewTail(spec.Tail)
 	var readers sync.WaitGroup
@@ -170,6 +174,7 @@ func (c *Child) own(spec Spec, started chan<- error) {
 	started <- nil
 
 	c.reap(cmd)
+	children.Delete(c.pid)
 
 	// A grandchild that left the group may hold the pipes open forever.
 	limit := time.Now().Add(500 * time.Millisecond)

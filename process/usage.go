@@ -10,7 +10,7 @@ import (
 type Stat struct {
 	Parent, Group int
 	Stopped       bool // by a signal; not by a debugger
-	Dead          bool // not reaped yet
+	Dead          bool // ended, and not waited for yet
 	Threads       int
 	Resident      int64         // bytes, including all shared memory
 	CPU           time.Duration // without its ended children

@@ -194,6 +194,9 @@ func EngineSettings(engine string) []string {
 	if engine == EngineV2 {
 		return append(slices.Clone(v2Settings), AuxNaNAsNull, AuxEnvironment)
 	}
+	if speaksOpenAI(engine) {
+		return openAISettings(engine)
+	}
 	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
 	if slices.Contains(modelEngines, engine) {
 		settings = append(settings, AuxMethod, AuxAccelerate)

@@ -18,6 +18,9 @@ type Limits struct {
 	RecycleRequests int     `record:"recycle_requests"` // a worker is replaced after about this number
 	RecycleMemory   int64   `record:"recycle_memory"`   // a worker is replaced above this number of bytes
 	IdleTimeout     float64 `record:"idle_timeout"`     // seconds without requests until a worker above the minimum ends
+	// TokensPerMinute and TokensPerDay bound the tokens of a language model on each instance.
+	TokensPerMinute int `record:"tokens_per_minute"`
+	TokensPerDay    int `record:"tokens_per_day"`
 	Unknown         map[string]json.RawMessage
 }
 
@@ -63,6 +66,7 @@ func (l *Limits) IdleAfter() time.Duration {
 const (
 	maxLimitWorkers = 1024
 	maxLimitQueue   = 1_000_000
+	maxLimitTokens  = 1 << 50
 	maxLimitBytes   = 1 << 50
 	minLimitBytes   = 1 << 20 // less than any Python process uses: probably a wrong unit
 )
@@ -89,6 +93,12 @@ func (l Limits) validate() error {
 		return err
 	}
 	if err := whole("recycle_requests", l.RecycleRequests, math.MaxInt32); err != nil {
+		return err
+	}
+	if err := whole("tokens_per_minute", l.TokensPerMinute, maxLimitTokens); err != nil {
+		return err
+	}
+	if err := whole("tokens_per_day", l.TokensPerDay, maxLimitTokens); err != nil {
 		return err
 	}
 	if n := l.MinWorkers; n != nil {

@@ -43,12 +43,13 @@ const (
 	EngineONNX        = "onnx"
 	EngineVLLM        = "vllm"
 	EngineV2          = "v2"
+	EngineOpenAI      = "openai"
 	EngineTorchServe  = "torchserve"
 )
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineGraph, EngineVLLM, EngineV2, EngineTorchServe}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineGraph, EngineVLLM, EngineV2, EngineOpenAI, EngineTorchServe}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or

@@ -76,6 +76,9 @@ func validateModel(url, engine string, tensors Tensors, aux any) error {
 	if _, err := GraphOf(engine, aux); err != nil {
 		return err
 	}
+	if _, err := OpenAIOf(engine, aux); err != nil {
+		return err
+	}
 	return tensors.validate(engine)
 }
 

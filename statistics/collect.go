@@ -188,7 +188,9 @@ func (s scrape) canary(r route, t *meter) {
 
 func (s scrape) endpoint(e serving.EndpointReport) {
 	s.of(requestsInProgress, e.URL, float64(e.InUse))
-	s.of(endpointReady, e.URL, oneIf(e.State == serving.StateReady))
+	if e.State != serving.StateUnloaded { // nothing is wrong with it
+		s.of(endpointReady, e.URL, oneIf(e.State == serving.StateReady))
+	}
 	s.of(endpointInfo, e.URL, 1, e.Engine, string(e.ModelID), strconv.Itoa(e.Revision))
 	s.of(queuedRequest, e.URL, float64(e.Model.Queued))
 	s.of(queueLimit, e.URL, float64(e.Model.MaxQueue))
@@ -200,6 +202,9 @@ func (s scrape) endpoint(e serving.EndpointReport) {
 	}
 	for state, n := range states {
 		s.of(workers, e.URL, float64(n), state)
+	}
+	if t := e.Model.Tokens; t != nil {
+		s.tokens(e.URL, t)
 	}
 	if b := e.Model.Batching; b != nil {
 		s.of(batchMax, e.URL, float64(b.Limit))
@@ -215,7 +220,7 @@ func (s scrape) addresses(endpoints []serving.EndpointReport) {
 		for _, a := range e.Model.Addresses {
 			k := key{e.Engine, a.Address}
 			sum, known := sums[k]
-			if known && sum.Since.Equal(a.Since) && sum.Answered == a.Answered { // the same pool of addresses
+			if known && sum.Since.Equal(a.Since) { // the same address of the same pool
 				continue
 			}
 			if !known || a.State != serving.AddressHealthy {
@@ -231,6 +236,29 @@ func (s scrape) addresses(endpoints []serving.EndpointReport) {
 		s.add(addressAnswered, float64(a.Answered), k.engine, k.address)
 		s.add(addressFailed, float64(a.Failed), k.engine, k.address)
 	}
+}
+
+// tokens exposes what a language model has used and how fast it was.
+func (s scrape) tokens(url serving.EndpointURL, t *serving.TokensReport) {
+	s.of(tokenUsage, url, float64(t.Prompt), "input")
+	s.of(tokenUsage, url, float64(t.Completion), "output")
+	endpoint, version := s.labels(url)
+	s.histogram(firstToken, timesOf(t.First), endpoint, version)
+	s.histogram(betweenTokens, timesOf(t.Between), endpoint, version)
+}
+
+func timesOf(r serving.TimesReport) *dto.Histogram {
+	h := &dto.Histogram{SampleSum: &r.Seconds}
+	upTo := uint64(0)
+	for i, n := range r.Counts {
+		upTo += n
+		if i < len(r.Bounds) {
+			cumulated := upTo
+			h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &r.Bounds[i], CumulativeCount: &cumulated})
+		}
+	}
+	h.SampleCount = &upTo
+	return h
 }
 
 // batches exposes the sizes of batches, which are counted by powers of two.

@@ -62,6 +62,13 @@ var (
 	batchRows = ofEndpoint(isHistogram, "batch_rows", "Rows of executed batches, since the model was loaded. Endpoints without batching have none.")
 	batchMax  = ofEndpoint(isGauge, "batch_limit_rows", "Rows that the last batch was allowed to have.")
 
+	tokenUsage = ofEndpoint(isCounter, "gen_ai_token_usage_total",
+		"Tokens of a language model's requests (input) and answers (output), as its server counts them, since the model was loaded.", "token_type")
+	firstToken = ofEndpoint(isHistogram, "gen_ai_server_time_to_first_token_seconds",
+		"Time from a request to the first piece of its streamed answer that has content, since the model was loaded.")
+	betweenTokens = ofEndpoint(isHistogram, "gen_ai_server_time_per_output_token_seconds",
+		"Time from one piece of a streamed answer to the next, since the model was loaded.")
+
 	shadowRequests = ofEndpoint(isCounter, "shadow_requests_total",
 		"Copies of requests to another endpoint (target) by result: equal, different, error, dropped, not_compared.", "target", "result")
 	recordedRequests = ofEndpoint(isCounter, "recorded_requests_total", "Requests to record by result: recorded, dropped, skipped.", "result")
@@ -142,6 +149,7 @@ func sections() []section {
 		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts, workerMemory, workerCPU}},
 		{"Batching", []*family{batchRows, batchMax}},
 		{"Engines beside the instance", []*family{addressHealthy, addressOutstanding, addressAnswered, addressFailed}},
+		{"Language models", []*family{tokenUsage, firstToken, betweenTokens}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
 		{"Drift", []*family{driftValues, driftUnexpected}},
 		{"Statistics for Kafka", []*family{forwardedSent, forwardedLost, forwardedWaiting, forwardedStored}},

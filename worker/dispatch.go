@@ -70,7 +70,7 @@ type demand struct {
 	served            uint64
 }
 
-// Do has one request answered; see Group.Do. p is nil unless kind is kindPost.
+// Do has one request answered; see Group.Do. p is nil unless kind is kindPost or kindPiece.
 func (d *dispatch) Do(ctx context.Context, req *Request, kind frameKind, p *Prepared) (*Response, error) {
 	if size := len(req.Body) + requestHeadSize(req); size > d.o.maxFrame {
 		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", d.endpoint, size, ErrTooLarge, d.o.maxFrame)

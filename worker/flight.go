@@ -26,7 +26,7 @@ type flight struct {
 	queued   time.Duration
 	nested   bool
 	kind     frameKind // one of those of requests, without kindLentRequest
-	prepared uint64    // of a kindPost: the id of its kindPre
+	prepared uint64    // of a kindPost or kindPiece: the id of its kindPre
 	state    flightState
 	id       uint64 // at its worker
 	w        *worker

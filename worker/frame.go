@@ -47,6 +47,8 @@ const (
 	// kindTensors is a kindRequest whose body is tensors; kindPreTensors such a kindPre.
 	kindTensors    frameKind = 13
 	kindPreTensors frameKind = 14
+	// kindPiece is a kindPost for a part of the result: the worker keeps the state.
+	kindPiece frameKind = 15
 
 	kindReady     frameKind = 16 // from the worker
 	kindLoadError frameKind = 17

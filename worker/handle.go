@@ -180,7 +180,7 @@ func (w *worker) resolveFlights() {
 			d.finishFlight()
 		case f.state == abandoned:
 			d.deliver(f, nil, nil)
-		case begun, f.kind == kindPost: // the state is lost with the process
+		case begun, f.kind == kindPost, f.kind == kindPiece: // the state is lost with the process
 			d.deliver(f, nil, &DiedError{Endpoint: d.endpoint, Death: w.death})
 		case d.closed:
 			d.deliver(f, nil, d.closedError())

@@ -96,6 +96,14 @@ func (p *Prepared) Post(ctx context.Context, data Value) (*Response, error) {
 	return r, err
 }
 
+// Piece executes the postprocess of a request on a part of what was computed. The worker keeps the
+// request's state for the next part: the caller ends p by Post or Drop. Its errors are those of Post.
+func (p *Prepared) Piece(ctx context.Context, data Value) (*Response, error) {
+	req := p.req
+	req.ContentType, req.Body = data.encode(binary.LittleEndian.AppendUint64(nil, p.id))
+	return p.w.d.Do(ctx, &req, kindPiece, p)
+}
+
 // Send hands f, the rest of p, to p's worker.
 func (p *Prepared) Send(ctx context.Context, f *flight) error {
 	f.prepared = p.id
@@ -111,7 +119,9 @@ func (p *Prepared) Send(ctx context.Context, f *flight) error {
 		return errSpent
 	}
 	d.pending++ // before p's own place is given up: Close must not see 0
-	p.spend()
+	if f.kind != kindPiece {
+		p.spend()
+	}
 	d.send(p.w, f)
 	return nil
 }
@@ -143,6 +153,7 @@ func (p *Prepared) spend() {
 func (w *worker) keepState(f *flight, fr *frame, meta *answerHead) {
 	cancelled := fr.flags&flagCancelled != 0
 	switch {
+	case f.kind == kindPiece: // p is still there
 	case f.kind == kindPost:
 		if cancelled { // it may not have begun
 			w.dropState(f.prepared)

@@ -35,13 +35,13 @@ func readAuxConfig(words []string) (any, error) {
 	return restoreQuotes(values), nil
 }
 
-// Quotes are hidden from the parser behind characters of the private use area,
-// which no configuration holds.
-const standIns = "\ue000\ue001"
+// Quotes, and the slashes of an address, which would begin a comment, are hidden from the
+// parser behind characters of the private use area, which no configuration holds.
+const standIns = "\ue000\ue001\ue002"
 
 var (
-	hideQuotes = strings.NewReplacer(`"`, "\ue000", `'`, "\ue001")
-	showQuotes = strings.NewReplacer("\ue000", `"`, "\ue001", `'`)
+	hideQuotes = strings.NewReplacer(`"`, "\ue000", `'`, "\ue001", "://", "\ue002")
+	showQuotes = strings.NewReplacer("\ue000", `"`, "\ue001", `'`, "\ue002", "://")
 )
 
 func restoreQuotes(v any) any {

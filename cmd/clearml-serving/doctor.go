@@ -67,27 +67,33 @@ const (
 
 func (a *app) doctor(ctx context.Context) error {
 	var all []finding
-	failed := 0
 	for _, check := range []func(context.Context) []finding{
 		a.checkProgram, a.checkFolder, a.checkSpace, a.checkPorts, a.checkServer, a.checkSeries, a.checkService, a.checkPython, a.checkONNX,
 	} {
-		for _, f := range check(ctx) {
-			all = append(all, f)
-			if f.state == stateFail {
-				failed++
-			}
+		found := check(ctx)
+		for _, f := range found {
 			a.printFinding(f)
 		}
+		all = append(all, found...)
 	}
+	return a.concludeFindings(all, "check", "failed")
+}
+
+// concludeFindings ends a command that has printed findings; it is an error if one of them is a failure.
+func (a *app) concludeFindings(all []finding, what, failure string) error {
+	failed := 0
 	list := make([]object, len(all))
 	for i, f := range all {
+		if f.state == stateFail {
+			failed++
+		}
 		list[i] = object{{"name", f.name}, {"state", f.state}, {"text", f.text}, {"fix", orNull(f.fix)}}
 	}
 	if err := a.print.result(object{{"ok", failed == 0}, {"checks", list}}); err != nil {
 		return err
 	}
 	if failed > 0 {
-		a.print.line("\n%s failed", plural(failed, "check"))
+		a.print.line("\n%s %s", plural(failed, what), failure)
 		return errToldAlready
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,7 +13,8 @@ import (
 )
 
 // pythonCandidates are the interpreters to try, best first: as configured alone,
-// else that of the active virtual environment, then python3.
+// else that of the active virtual environment, that of the environment in which pip
+// has installed this program, then python3.
 func (a *app) pythonCandidates() []string {
 	if python := a.text("python"); python != "" {
 		return []string{python}
@@ -20,6 +22,11 @@ func (a *app) pythonCandidates() []string {
 	var candidates []string
 	if venv, ok := a.sys.env("VIRTUAL_ENV"); ok && venv != "" {
 		candidates = append(candidates, filepath.Join(venv, "bin", "python"))
+	}
+	if program, err := os.Executable(); err == nil {
+		if venv := filepath.Dir(filepath.Dir(program)); exists(filepath.Join(venv, "pyvenv.cfg")) {
+			candidates = append(candidates, filepath.Join(venv, "bin", "python"))
+		}
 	}
 	return append(candidates, "python3", "python")
 }

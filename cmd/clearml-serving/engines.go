@@ -14,7 +14,7 @@ import (
 var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
 
 // loaders are the engines of an instance: which loader makes the models of which kinds of endpoints.
-type loaders struct{ python, models, onnx, graph, servers, torch engine.Loader }
+type loaders struct{ python, models, onnx, graph, servers, language, torch engine.Loader }
 
 // table names the kinds of endpoints of each loader. A new engine is one entry here.
 func (l loaders) table() []inference.Engine {
@@ -24,6 +24,7 @@ func (l loaders) table() []inference.Engine {
 		{Kinds: []string{serving.EngineONNX}, Loader: l.onnx},
 		{Kinds: []string{serving.EngineGraph}, Loader: l.graph},
 		{Kinds: []string{serving.EngineTriton, serving.EngineV2}, Loader: l.servers},
+		{Kinds: []string{serving.EngineOpenAI, serving.EngineVLLM}, Loader: l.language},
 		{Kinds: []string{serving.EngineTorchServe}, Loader: l.torch},
 	}
 }
@@ -39,13 +40,17 @@ func availableEngines() []string {
 }
 
 // loaders makes the engines. Those of Python are workers, and code for what user code sees of them. What is extracted
-// from models is kept in dir, libraries that were installed are in home.
-func (a *app) loaders(dir, home string, workers *python.Engine, code engine.Loader, log *slog.Logger) (l loaders, err error) {
-	l = loaders{python: code, models: acceleratedEngine(dir, code, workers, log), graph: graph.New(log)}
-	if l.onnx, err = a.onnxEngine(home, workers, log); err != nil {
+// from models is kept in dir, or was when made; libraries that were installed are in home.
+func (a *app) loaders(dir, home string, made madeFolders, workers *python.Engine, code engine.Loader, log *slog.Logger) (l loaders, err error) {
+	onnx, err := a.onnxEngine(home, workers, log)
+	if err != nil {
 		return l, err
 	}
+	l = loaders{python: code, onnx: onnx, models: acceleratedEngine(dir, made, code, workers, onnx, log), graph: graph.New(log)}
 	if l.servers, err = a.v2Engine(workers, log); err != nil {
+		return l, err
+	}
+	if l.language, err = a.languageEngine(workers, log); err != nil {
 		return l, err
 	}
 	l.torch, err = a.torchServeEngine(home, workers, log)

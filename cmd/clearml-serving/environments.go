@@ -56,9 +56,13 @@ func (a *app) passed(names ...[]string) (env []string) {
 // installerEnv is the environment that installers run in.
 func (a *app) installerEnv() []string { return a.passed(installerVariables, networkVariables) }
 
-// environments makes Python environments in the data folder.
-func (a *app) environments(dataDir string, log *slog.Logger) *venv.Maker {
-	return venv.New(venv.Options{Dir: filepath.Join(dataDir, "environments"), Env: a.installerEnv(), Logger: log})
+// environments makes Python environments in the data folder, or finds them among those that were made before.
+func (a *app) environments(dataDir string, made madeFolders, log *slog.Logger) *venv.Maker {
+	o := venv.Options{Dir: filepath.Join(dataDir, "environments"), Made: made.environments, Constraints: made.constraints, Env: a.installerEnv(), Logger: log}
+	if made.writes && made.environments != "" {
+		o.Dir, o.Made = made.environments, ""
+	}
+	return venv.New(o)
 }
 
 // extraPackages are the words of CLEARML_EXTRA_PYTHON_PACKAGES, split as the

@@ -45,7 +45,7 @@ func (a *app) feedbackStore(dir string, client *clearml.Client, identity serving
 		},
 		Peers: func(ctx context.Context) ([]feedback.Peer, error) {
 			id, _ := follower.service.Load().(string)
-			if id == "" {
+			if id == "" || client == nil {
 				return nil, nil
 			}
 			recorded, err := client.Instances(ctx, id, "inference")

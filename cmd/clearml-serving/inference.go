@@ -23,6 +23,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/native"
+	"clearmlserving/inference/engine/onnx"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/engine/v2server"
 	"clearmlserving/inference/grpcfront"
@@ -30,6 +31,7 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
 	"clearmlserving/inference/rollout"
+	"clearmlserving/operations"
 	"clearmlserving/process"
 	"clearmlserving/recurring"
 	"clearmlserving/serving"
@@ -43,7 +45,8 @@ import (
 )
 
 func inferenceCommand(a *app) *cobra.Command {
-	var name string
+	var name, endpoint string
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "inference",
 		Short: "Run the inference service alone",
@@ -52,12 +55,32 @@ one that clearml.conf and the CLEARML_ variables name, as the SDK reads them.
 
 It serves the service of --id, --name or CLEARML_SERVING_TASK_ID, else the first
 active one, and follows its configuration every CLEARML_SERVING_POLL_FREQ minutes.
-When the ClearML server is away it goes on with what it knew last, also at start.`,
+When the ClearML server is away it goes on with what it knew last, also at start.
+
+With --folder it needs no ClearML server: it serves what "clearml-serving build" has
+written, or a model file or a folder as "clearml-serving run" takes it.`,
 		Example: `  clearml-serving --id <service_id> inference
-  CLEARML_SERVING_TASK_ID=<service_id> CLEARML_SERVING_POLL_FREQ=0.1 clearml-serving inference --serve-addr 0.0.0.0:8080`,
+  CLEARML_SERVING_TASK_ID=<service_id> CLEARML_SERVING_POLL_FREQ=0.1 clearml-serving inference --serve-addr 0.0.0.0:8080
+  clearml-serving inference --folder /mnt/models --endpoint churn`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runInference(cmd.Context(), name) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			folder, err := a.folderOption()
+			switch {
+			case err != nil:
+				return err
+			case folder != "":
+				return a.runFolder(cmd.Context(), folder, firstOf(endpoint, a.text("folder-endpoint")), check)
+			case check || endpoint != "":
+				return usagef(cmd, "--check and --endpoint are for --folder")
+			}
+			return a.runInference(cmd.Context(), name)
+		},
 	}
+	cmd.Flags().StringVar(&endpoint, "endpoint", "", "name of the endpoint of a model that --folder names (default: that of the file or folder)")
+	mark(cmd.Flags(), "endpoint", markOurs)
+	cmd.Flags().BoolVar(&check, "check", false, "with --folder: load everything, make the Python environments of endpoints, and end; fails if something cannot be served")
+	mark(cmd.Flags(), "check", markOurs)
+	a.declare(cmd.Flags(), "folder")
 	cmd.Flags().StringVar(&name, "name", "", "name of the serving service (default: the first active one)")
 	mark(cmd.Flags(), "name", markOurs)
 	a.declareInference(cmd.Flags())
@@ -109,6 +132,12 @@ type inferenceSetup struct {
 	others  []prometheus.Collector // metrics of other parts of the process, for scrapes
 	push    *pusher                // gets the client and the id of the instance's record; nil: none
 	query   timeseries.Querier     // evaluates the conditions of canaries; nil: seriesOf
+
+	// folder is served instead of a service of a ClearML server; nil: it is not.
+	folder *reconcile.Folder
+	made   madeFolders
+	// status, if set, gets the function that returns the newest status.
+	status func(func() serving.Status)
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
@@ -130,11 +159,14 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err := a.makeRoom(setup.sockets); err != nil {
 		return nil, err
 	}
-	client, err := clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion})
-	if err != nil {
-		return nil, err
+	var client *clearml.Client // nil: there is no ClearML server
+	if setup.folder != nil {
+		o.Source, o.Files = setup.folder, setup.folder
+		err = a.folderFiles(dir, setup.folder, log)
+	} else if client, err = clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion}); err == nil {
+		o.Files, err = a.modelFiles(dir, client, log)
 	}
-	if o.Files, err = a.modelFiles(dir, client, log); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	budget, err := a.memoryBudget(log)
@@ -145,11 +177,11 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	python, err := a.pythonEngine(dir, setup.config, budget, tracer != nil, log)
+	python, err := a.pythonEngine(dir, setup.config, setup.made, budget, tracer != nil, log)
 	if err != nil {
 		return nil, err
 	}
-	engines, err := a.loaders(dir, dir, python, python, log)
+	engines, err := a.loaders(dir, dir, setup.made, python, python, log)
 	if err != nil {
 		return nil, err
 	}
@@ -170,44 +202,57 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if budget != nil {
 		o.WorkersMemory = budget.Status
 	}
-	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
-	var changed func()
-	if setup.changes == nil {
-		looks := reconcile.NewServiceChanges(source)
-		setup.changes, changed = looks, looks.Look
-	}
-	o.Source = source
-	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(serve.Port())
-	o.Changes, o.Poll = setup.changes, setup.poll
-	o.RecordingsDir = recordingsDir(dir)
-	o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	if setup.query == nil {
-		if setup.query, err = a.seriesOf(client); err != nil {
+	o.Instance, o.Poll, o.RecordingsDir = instanceName(serve.Port()), setup.poll, recordingsDir(dir)
+	health := process.NewHealthMeter(dir, os.Environ())
+	var decider *rollout.Decider // nil without a ClearML server: nobody can move a canary
+	if client != nil {
+		source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+		var changed func()
+		if setup.changes == nil {
+			looks := reconcile.NewServiceChanges(source)
+			setup.changes, changed = looks, looks.Look
+		}
+		o.Source, o.Changes = source, setup.changes
+		o.Journal = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}
+		o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
+		if setup.query == nil {
+			if setup.query, err = a.seriesOf(client); err != nil {
+				return nil, err
+			}
+		}
+		transport, err := a.transport()
+		if err != nil {
 			return nil, err
 		}
-	}
-	transport, err := a.transport()
-	if err != nil {
-		return nil, err
-	}
-	hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	decider := rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
-	o.Rollout = decider.Report
-	opened := func(task string) {
-		python.SetInstanceTask(task)
-		decider.Opened(task)
-		if setup.push != nil {
-			setup.push.opened(task)
+		o.Control = func(ctx context.Context, id string, name serving.EndpointURL, load bool, by string) ([]serving.EndpointURL, error) {
+			s, err := operations.Open(ctx, client, id)
+			if err != nil {
+				return nil, err
+			}
+			urls, err := s.SetLoaded(ctx, name, load, by)
+			if changed != nil {
+				changed()
+			}
+			return urls, err
 		}
+		hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		decider = rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
+		o.Rollout = decider.Report
+		opened := func(task string) {
+			python.SetInstanceTask(task)
+			decider.Opened(task)
+			if setup.push != nil {
+				setup.push.opened(task)
+			}
+		}
+		if setup.push != nil {
+			setup.push.client = client
+		}
+		o.Followers = []reconcile.Follower{instance.New(instance.Options{
+			Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: firstOf(bare(a.text("instance-url")), serve.URL()), Suffix: front.Suffix,
+			Key: front.Identity.Public(), Usage: usageMeter(), Machine: health.Measure, Console: console, Opened: opened, Logger: log,
+		}), decider}
 	}
-	if setup.push != nil {
-		setup.push.client = client
-	}
-	health := process.NewHealthMeter(dir, os.Environ())
-	o.Followers = []reconcile.Follower{instance.New(instance.Options{
-		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
-		Key: front.Identity.Public(), Usage: usageMeter(), Machine: health.Measure, Console: console, Opened: opened, Logger: log,
-	}), decider}
 	metrics := statistics.Open(filepath.Join(dir, "inference", "statistics-"+cacheName(id, setup.name)), log)
 	sender, err := a.statisticsSender(filepath.Join(dir, "inference", "statistics-queue-"+cacheName(id, setup.name)), metrics, log)
 	if err != nil {
@@ -224,7 +269,12 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	}
 	front.Feedback, o.Observers, o.Followers = truths, []inference.Observer{truths, logged}, append(o.Followers, follower, requestLogFollower{logged})
 	core := inference.New(o)
-	decider.Arms(core.Arms)
+	if decider != nil {
+		decider.Arms(core.Arms)
+	}
+	if setup.status != nil {
+		setup.status(core.Status)
+	}
 	if front.Metrics, err = metrics.Handler(core.Status, log, append(setup.others, truths, logged)...); err != nil {
 		return nil, err
 	}
@@ -379,16 +429,22 @@ func (a *app) restOptions() (rest.Options, error) {
 	}, errors.Join(err, err2, err3, err4)
 }
 
-// acceleratedEngine computes models in Go whose endpoints ask for it, and leaves the others to inPython.
-func acceleratedEngine(dataDir string, inPython engine.Loader, workers *python.Engine, log *slog.Logger) *native.Engine {
-	return native.New(native.Options{
-		Python: inPython, Workers: workers, Host: workers.Host(), Dir: filepath.Join(dataDir, "native"), RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
-	})
+// acceleratedEngine computes models in Go whose endpoints ask for it, or converts them, and leaves the others to inPython.
+// What was proven when an image was built is not proven again.
+func acceleratedEngine(dataDir string, made madeFolders, inPython engine.Loader, workers *python.Engine, converted *onnx.Engine, log *slog.Logger) *native.Engine {
+	o := native.Options{
+		ONNX: converted, ONNXRuntime: converted.Library,
+		Python: inPython, Workers: workers, Host: workers.Host(), Dir: filepath.Join(dataDir, "native"), Made: made.native, RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
+	}
+	if made.writes && made.native != "" {
+		o.Dir, o.Made = made.native, ""
+	}
+	return native.New(o)
 }
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
-func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker.Budget, traced bool, log *slog.Logger) (*python.Engine, error) {
+func (a *app) pythonEngine(dataDir string, config clearml.Config, made madeFolders, budget *worker.Budget, traced bool, log *slog.Logger) (*python.Engine, error) {
 	env := a.workerEnv(config)
 	account, env, err := a.workerAccount(dataDir, env)
 	workers, err2 := a.whole("num-process")
@@ -411,7 +467,7 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker
 			}
 			return found, err
 		},
-		Env: env, Environments: a.environments(dataDir, log), Extra: a.extraPackages(),
+		Env: env, Environments: a.environments(dataDir, made, log), Extra: a.extraPackages(),
 	})}), nil
 }
 

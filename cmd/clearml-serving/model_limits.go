@@ -32,6 +32,8 @@ func limitFlags(l *serving.Limits) []bound {
 		{"max-queue", whole(&l.MaxQueue), "requests that may wait for a worker; one more is answered 429 (default 4096)"},
 		{"memory-limit", byteSize(&l.Memory), "memory of one worker, such as 512MiB or 2GB; one that takes more is killed (default: none)"},
 		{"recycle-requests", whole(&l.RecycleRequests), "replace a worker after about so many requests (default: never)"},
+		{"tokens-per-minute", whole(&l.TokensPerMinute), "tokens of a language model within a minute, on each instance; more are answered 429 (default: no bound)"},
+		{"tokens-per-day", whole(&l.TokensPerDay), "tokens of a language model within a day, on each instance (default: no bound)"},
 		{"recycle-memory", byteSize(&l.RecycleMemory), "replace a worker that takes more memory, such as 400MiB (default: never)"},
 	}
 }

@@ -196,7 +196,7 @@ func (a *app) fetchONNX(ctx context.Context, dataDir string, log *slog.Logger) (
 	}
 	defer os.RemoveAll(temp) //nolint:errcheck // a leftover is no library
 	base := venv.Interpreter{Path: firstOf(python.Executable, python.Python), Version: python.Version}
-	if err := a.environments(dataDir, log).Fetch(ctx, base, file.wheel, temp); err != nil {
+	if err := a.environments(dataDir, madeFolders{}, log).Fetch(ctx, base, file.wheel, temp); err != nil {
 		return "", err
 	}
 	from := filepath.Join(temp, "onnxruntime", "capi", file.library)

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+
+	"clearmlserving/process"
 )
 
 // part is one piece of a role that runs beside others in this process.
@@ -20,6 +22,11 @@ type part struct {
 // runRole opens the data folder and runs the parts that make returns, until ctx ends.
 func (a *app) runRole(ctx context.Context, level slog.Level, make func(*sockets) ([]part, error)) error {
 	defer a.outlive()()
+	reaping, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var reaper sync.WaitGroup
+	defer reaper.Wait()
+	defer stop()
+	reaper.Go(func() { process.ReapOrphans(reaping) })
 	dir, err := a.dataDir()
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,6 +45,9 @@ func TestMain(m *testing.M) {
 //	status FILE           serve the file (with variables) as the /status of an inference service
 //	readfile URL FILE     check that a stored file has that content
 //	expand FILE TO        write the file with variables in it
+//	folder DIR PATH BODY [WORDS…]
+//	                      run "clearml-serving inference --folder DIR" without a ClearML server on free
+//	                      ports, post the body to the path once it is ready, and end it; folder.out is the answer
 //	runs WORDS…           run "clearml-serving run" on free ports until it has printed what
 //	                      ends it, ask what it printed once, and interrupt it; stdout is its own
 func TestScripts(t *testing.T) {
@@ -60,7 +64,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": scriptExits, "capture": scriptCapture, "api": scriptAPI, "answers": scriptAnswers,
-			"status": scriptStatus, "feedback": scriptFeedback, "instance": scriptInstance, "readfile": scriptReadFile, "runs": scriptRuns,
+			"status": scriptStatus, "feedback": scriptFeedback, "instance": scriptInstance, "readfile": scriptReadFile, "runs": scriptRuns, "folder": scriptFolder,
 			"expand": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(os.Expand(ts.ReadFile(args[0]), ts.Getenv)), 0o600))
 			},
@@ -113,6 +117,8 @@ func startServer(env *testscript.Env) error {
 	env.Setenv("CLEARML_API_HOST", s.api)
 	env.Setenv("API_ADDR", l[0].Addr().String())
 	env.Setenv("CLEARML_FILES_HOST", s.files)
+	env.Setenv("FILES_HOST", s.files)
+	env.Setenv("FILES_NAME", strings.Replace(s.files, "127.0.0.1", "localhost", 1)) // the same server, by another name
 	env.Setenv("CLEARML_WEB_HOST", s.api)
 	env.Setenv("CLEARML_API_ACCESS_KEY", s.access)
 	env.Setenv("CLEARML_API_SECRET_KEY", s.secret)
@@ -297,6 +303,58 @@ func scriptReadFile(ts *testscript.TestScript, neg bool, args []string) {
 
 // runPatience is how long "run" may take, on a machine that does much beside.
 const runPatience = 2 * time.Minute
+
+func scriptFolder(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 {
+		ts.Fatalf("usage: folder DIR PATH BODY [WORDS…]")
+	}
+	words := append([]string{"inference", "--folder", args[0], "--data-dir", ts.MkAbs("served")}, args[3:]...)
+	for _, name := range []string{"serve", "grpc", "admin"} {
+		words = append(words, "--"+name+"-addr", "127.0.0.1:0")
+	}
+	program, err := exec.LookPath("clearml-serving")
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), runPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, words...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "TMPDIR"} { // and nothing about a server
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	ts.Check(cmd.Start())
+	var said strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		found := regexp.MustCompile(`predictions +(\S+)/serve/`).FindStringSubmatch(lines.Text())
+		if found == nil {
+			continue
+		}
+		for ctx.Err() == nil {
+			resp, err := http.Get(found[1] + "/readyz") //nolint:gosec // the address is our own
+			ts.Check(err)
+			ts.Check(resp.Body.Close())
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		resp, err := http.Post(found[1]+args[1], "application/json", strings.NewReader(args[2])) //nolint:gosec // the address is our own
+		ts.Check(err)
+		answer, err := io.ReadAll(resp.Body)
+		ts.Check(errors.Join(err, resp.Body.Close()))
+		fmt.Fprintf(&said, "%s %s\n", resp.Status, answer)
+		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+	}
+	err = cmd.Wait()
+	ts.Logf("%s%s", said.String(), errs.String())
+	if err != nil {
+		ts.Fatalf("clearml-serving %s: %v", strings.Join(words, " "), err)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("folder.out"), []byte(said.String()), 0o600))
+}
 
 func scriptRuns(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,9 +106,14 @@ func (a *app) newControlPlane(ctx context.Context, sockets *sockets, series *kee
 	} else {
 		log.Warn("cannot read clearml.conf", "effect", "files in buckets are kept when their models are deleted", "err", err)
 	}
+	access, secret, err := a.givenCredentials()
+	if err != nil {
+		return nil, err
+	}
 	c.Server, err = controlplane.New(controlplane.Options{
+		AccessKey: access, SecretKey: secret,
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
-		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: clouds, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
+		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: clouds, API: api, Files: files, APIURL: firstOf(bare(a.text("api-url")), api.URL()), FilesURL: firstOf(bare(a.text("files-url")), files.URL()), Version: version,
 		InstanceCA: a.text("instance-tls-ca"), Authorities: a.authorities(log),
 		TimeSeries: series.store, TimeSeriesElsewhere: series.where, Series: series.querier, ServiceLabel: series.serviceLabel(),
 		Recorded: func(url serving.EndpointURL, most int) []serving.Exchange {
@@ -122,6 +129,24 @@ func (a *app) newControlPlane(ctx context.Context, sockets *sockets, series *kee
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// bare is an address without a slash at its end.
+func bare(address string) string { return strings.TrimRight(address, "/") }
+
+// leastSecret is how long a secret that people choose must be: it is stored as a plain hash.
+const leastSecret = 16
+
+// givenCredentials are those that the embedded server accepts from its start, "" for none.
+func (a *app) givenCredentials() (access, secret string, err error) {
+	access, secret = a.text("access-key"), a.text("secret-key")
+	if access == "" && secret == "" {
+		return "", "", nil
+	}
+	if access == "" || len(secret) < leastSecret {
+		return "", "", fmt.Errorf("CLEARML_SERVING_ACCESS_KEY and CLEARML_SERVING_SECRET_KEY: give both, and a secret of %d characters or more", leastSecret)
+	}
+	return access, secret, nil
 }
 
 // eventsRetention is for how long reports are kept, 0 for ever.

@@ -212,10 +212,14 @@ func (s *sockets) keepFilesAddress() error {
 	if before := s.before[filesSocket.name]; before != "" {
 		all[before] = "files" // of a version that kept no list
 	}
-	if all[now] != "" {
+	others := bare(s.app.text("files-url"))
+	if all[now] != "" && (others == "" || all[others] != "") {
 		return nil
 	}
 	all[now] = "files"
+	if others != "" {
+		all[others] = "files" // which this process need not be able to reach
+	}
 	if err := listen.NewRegistry(filepath.Join(s.dir, filesAddresses)).SetAll(all); err != nil {
 		return fmt.Errorf("write %s: %w", filesAddresses, err)
 	}

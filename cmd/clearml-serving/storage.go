@@ -33,6 +33,11 @@ func (a *app) places(dataDir string, client *clearml.Client) (storage.Adapters, 
 	}
 	rules := conf.Rewrites()
 	now := strings.TrimRight(client.FilesURL(), "/")
+	for alias := range strings.SplitSeq(a.text("files-aliases"), ",") {
+		if alias = bare(strings.TrimSpace(alias)); alias != "" && alias != now {
+			rules = append(rules, storage.Rewrite{From: alias + "/", To: now + "/"})
+		}
+	}
 	known, err := listen.ReadRegistry(filepath.Join(dataDir, filesAddresses))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("read the earlier addresses of the file server: %w", err)

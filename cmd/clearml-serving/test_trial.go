@@ -247,7 +247,7 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		return 0, nil, err
 	}
-	python, err := t.a.pythonEngine(t.dataDir, t.config, nil, false, log)
+	python, err := t.a.pythonEngine(t.dataDir, t.config, madeFolders{}, nil, false, log)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -255,7 +255,7 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		home = t.dataDir // it has no library
 	}
-	engines, err := t.a.loaders(t.dataDir, home, python, stubbedEngine{python, t.stubs}, log)
+	engines, err := t.a.loaders(t.dataDir, home, madeFolders{}, python, stubbedEngine{python, t.stubs}, log)
 	if err != nil {
 		return 0, nil, err
 	}

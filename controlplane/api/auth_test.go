@@ -327,6 +327,32 @@ func TestLostCredentialsAreReplacedAndOldOnesStayValid(t *testing.T) {
 	}
 }
 
+func TestGivenCredentialsAreThoseOfAnAdministrator(t *testing.T) {
+	p := newPlane(t)
+	given := api.Credentials{AccessKey: "GIVEN", SecretKey: "the first secret of it"}
+	for range 2 { // also at the next start
+		if err := p.auth.EnsureGiven(t.Context(), given); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := p.do(t, "auth.login", "", "Authorization", basic(given)); a.code() != "200/0" {
+		t.Errorf("login: %s", a.code())
+	}
+	changed := api.Credentials{AccessKey: "GIVEN", SecretKey: "the second secret of it"}
+	if err := p.auth.EnsureGiven(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	for c, want := range map[api.Credentials]string{given: "401/22", changed: "200/0", p.creds: "200/0"} {
+		if a := p.do(t, "auth.login", "", "Authorization", basic(c)); a.code() != want {
+			t.Errorf("login with %s: %s; want %s", c.SecretKey, a.code(), want)
+		}
+	}
+	users, err := p.store.Query(t.Context(), store.User, store.Query{})
+	if err != nil || len(users) != 1 {
+		t.Errorf("users: %v, %v; want the one of before", users, err)
+	}
+}
+
 func TestLogoutEndsTheSession(t *testing.T) {
 	p := newPlane(t)
 	token, other := p.token(t, ""), p.token(t, "")

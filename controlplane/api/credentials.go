@@ -80,6 +80,45 @@ func (a *Auth) EnsureDefaults(ctx context.Context, have Credentials) (kept Crede
 	return kept, created, nil
 }
 
+// EnsureGiven makes an installation accept credentials that its operator has chosen, as those of an administrator. A new
+// secret of the same access key replaces the old one.
+func (a *Auth) EnsureGiven(ctx context.Context, given Credentials) error {
+	if err := a.moveEndedSessions(ctx); err != nil {
+		return err
+	}
+	who, err := a.byCredentials(ctx, given)
+	if told := (*documents.Error)(nil); err != nil && !errors.As(err, &told) {
+		return err
+	}
+	if err == nil && who.Role == RoleAdmin {
+		return nil // no transaction if nothing is missing: a full disk must not prevent the start
+	}
+	err = a.store.Tx(ctx, func(tx store.Tx) error {
+		user, err := a.administrator(ctx, tx, "")
+		if err != nil {
+			return err
+		}
+		if user.Text("role") != string(RoleAdmin) {
+			user["role"] = string(RoleAdmin)
+			if err := tx.Put(ctx, store.User, user); err != nil {
+				return err
+			}
+		}
+		doc := a.credentialDoc(given, user, "given")
+		if err := tx.Put(ctx, store.Credential, doc); !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		return tx.Insert(ctx, store.Credential, doc)
+	})
+	if errors.Is(err, store.ErrExists) { // another server on the same database was faster
+		_, err = a.byCredentials(ctx, given)
+	}
+	if err != nil {
+		return fmt.Errorf("store the given credentials: %w", err)
+	}
+	return nil
+}
+
 // administrator returns the oldest administrator, or else a user to promote: preferred, or
 // the oldest. In an empty store it creates one, with a company.
 func (a *Auth) administrator(ctx context.Context, tx store.Tx, preferred string) (store.Doc, error) {

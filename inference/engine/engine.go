@@ -44,6 +44,9 @@ type Request struct {
 	Loan Loan
 	// ContentType is the client's, "" if it sent none.
 	ContentType string
+	// Route is the path of a request in the OpenAI API, such as "v1/chat/completions", whose model is this
+	// endpoint. "": the request is none of that API. A Model that does not know it answers the body.
+	Route string
 	// Client describes the client's request, for a Model that passes it to user code. It is valid until
 	// Infer has returned. nil: the request does not come directly from a client.
 	Client func() Client
@@ -153,6 +156,12 @@ type VariableSetter interface {
 	SetVariables(names []string) error
 }
 
+// Speaker is a Model that answers requests with a Route.
+type Speaker interface {
+	// Speaks reports whether the Model answers any of them.
+	Speaks() bool
+}
+
 // LendFrom is the size from which a body is received into a Lender's memory; copying
 // smaller ones is as fast.
 const LendFrom = 256 << 10
@@ -183,6 +192,8 @@ type Spec struct {
 	Restore func(ctx context.Context, distrust bool) error
 	// Limits bound the endpoint's resources, nil: the instance's limits.
 	Limits *serving.Limits
+	// Recorded returns golden samples and recorded requests of the endpoint, for engines that compare answers. nil: there are none.
+	Recorded func() []serving.Exchange
 	// Parameters are the settings of the service that the endpoint's engine reads.
 	Parameters serving.Parameters
 }
@@ -233,7 +244,9 @@ type Error struct {
 	Endpoint   serving.EndpointURL
 	Text       string
 	RetryAfter time.Duration // for KindOverloaded and KindUnavailable, 0: unknown
-	Err        error
+	// Fallback is the endpoint that is to answer instead, "" for none. The Model has sent nothing.
+	Fallback serving.EndpointURL
+	Err      error
 }
 
 func (e *Error) Error() string {

@@ -1,5 +1,5 @@
 // Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the Open
-// Inference Protocol (/v2), KServe's protocol V1, the probes, and the operators' listener. It owns its sockets and everything that is
+// Inference Protocol (/v2), KServe's protocol V1, the OpenAI API (/serve/openai/v1), the probes, and the operators' listener. It owns its sockets and everything that is
 // specific to HTTP: paths, headers, statuses, CORS. The core decides about access and
 // answers.
 package rest
@@ -20,6 +20,7 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
 	"clearmlserving/inference/mcp"
+	"clearmlserving/inference/openaiapi"
 	"clearmlserving/inference/openapi"
 	"clearmlserving/serving"
 	"clearmlserving/tracing"
@@ -212,8 +213,10 @@ func (f handler) Refused(h *listener.Head, status int) {
 // Refusal implements listener.Refuser.
 func (f handler) Refusal(h *listener.Head, status int, text string) *listener.Response {
 	switch h.Admitted.(type) {
-	case *v1question, *v2question, v2index:
+	case *v1question, *v2question, v2index, *v2change:
 		return f.origins.mark(h, v2Error(status, text))
+	case *openAIQuestion:
+		return f.origins.mark(h, openAIProblem(openaiapi.ProblemOf(status, text)))
 	}
 	return nil
 }
@@ -233,8 +236,12 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		return f.answerV1(ctx, r, admitted)
 	case v2index:
 		return f.answerIndex(r.Body)
+	case *v2change:
+		return f.changeModel(ctx, admitted, r.Body)
 	case mcpMessage:
 		return f.answerMCP(ctx, r)
+	case *openAIQuestion:
+		return f.answerOpenAI(ctx, r, admitted)
 	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))

@@ -81,7 +81,7 @@ func (f *Front) Routes() []Route {
 	if f.o.Feedback != nil {
 		routes = append(routes, Route{"serve", "GET, HEAD, POST", feedbackPrefix, EndpointKey})
 	}
-	routes = append(append(routes, v2Routes()...), v1Routes()...)
+	routes = slices.Concat(routes, v2Routes(), v1Routes(), f.openAIRoutes())
 	for _, p := range probes() {
 		routes = append(routes, Route{"serve", "GET, HEAD", p.path, p.caller}, Route{"admin", "GET, HEAD", p.path, Operator})
 	}
@@ -126,7 +126,11 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	if !ok {
 		return f.handleProbe(h, false)
 	}
-	ticket, failure := f.core.Admit(head(h, f.endpointOf(path, h.RawQuery)))
+	endpoint := f.endpointOf(path, h.RawQuery)
+	if route, found := strings.CutPrefix(path, openAIPrefix); found && !f.core.Knows(endpoint) {
+		return f.routeOpenAI(h, route)
+	}
+	ticket, failure := f.core.Admit(head(h, endpoint))
 	if h.Method != http.MethodPost && !refusesKey(failure) {
 		f.core.Reject(ticket, inference.KindBadRequest)
 		return notAllowed(http.MethodPost, ": an endpoint takes POST, with its input as the body and the header Content-Type: application/json")

@@ -82,7 +82,7 @@ func (s *Store) mayOpen() error {
 	if err := unix.Statfs(s.o.Dir, &disk); err != nil {
 		return nil //nolint:nilerr // opening tells what is wrong with the folder
 	}
-	if free := int64(disk.Bavail) * disk.Bsize; free < leastFree { //nolint:gosec // types differ by system
+	if free := int64(disk.Bavail * uint64(disk.Bsize)); free < leastFree { //nolint:gosec // types differ by system
 		return fmt.Errorf("the disk of %s has only %d bytes left: %w", s.o.Dir, free, syscall.ENOSPC)
 	}
 	return nil
@@ -102,7 +102,7 @@ func (s *Store) room() bool {
 		}
 	}
 	var disk unix.Statfs_t
-	if err := unix.Statfs(s.o.Dir, &disk); err != nil || int64(disk.Bavail)*disk.Bsize < need { //nolint:gosec // types differ by system
+	if err := unix.Statfs(s.o.Dir, &disk); err != nil || int64(disk.Bavail*uint64(disk.Bsize)) < need { //nolint:gosec // types differ by system
 		return false
 	}
 	f, err := os.CreateTemp(s.o.Dir, "writable-*.tmp")

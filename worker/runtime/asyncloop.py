@@ -47,6 +47,7 @@ class AsyncServer:
             frames.PRE: partial(self._prepare, endpoint.begin_async),
             frames.PRE_TENSORS: partial(self._prepare, endpoint.begin_tensors_async),
             frames.POST: self._finish,
+            frames.PIECE: self._piece,
         }
         self._next_call = 0
         self._credits: dict[int, asyncio.Semaphore] = {}
@@ -162,6 +163,14 @@ class AsyncServer:
         """Postprocess the result of a computation elsewhere."""
         number, value = frames.post_body(body)
         case = self._prepared.pop(number, None)
+        if case is None:
+            return refusal(500, "the state of this request is gone", "answer")
+        return await self._endpoint.finish_async(self._endpoint.resume(case, meta, content_type, value))
+
+    async def _piece(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Postprocess a part of the result. The state stays."""
+        number, value = frames.post_body(body)
+        case = self._prepared.get(number)
         if case is None:
             return refusal(500, "the state of this request is gone", "answer")
         return await self._endpoint.finish_async(self._endpoint.resume(case, meta, content_type, value))

@@ -22,7 +22,7 @@ from owner import end_copy
 from stack import Case
 
 # Requests whose computation runs elsewhere: they are executed alone.
-ELSEWHERE = frozenset((frames.PRE, frames.PRE_TENSORS, frames.POST))
+ELSEWHERE = frozenset((frames.PRE, frames.PRE_TENSORS, frames.POST, frames.PIECE))
 
 
 class BatchServer(Server):

@@ -40,6 +40,7 @@ POST = 11  # the rest of such a request: its body is that id, u64, and the input
 DROP = 12  # drop the state of the PRE with this id
 TENSORS = 13  # a request whose body is tensors
 PRE_TENSORS = 14  # a PRE whose body is tensors
+PIECE = 15  # a POST for a part of the result, after which the state is kept
 # From the worker to Go.
 READY = 16
 LOAD_ERROR = 17
@@ -83,7 +84,7 @@ class Lent(NamedTuple):
 
 
 # Kinds of requests: what is executed in turn.
-REQUESTS = frozenset((REQUEST, LENT_REQUEST, PRE, POST, TENSORS, PRE_TENSORS))
+REQUESTS = frozenset((REQUEST, LENT_REQUEST, PRE, POST, PIECE, TENSORS, PRE_TENSORS))
 
 _new = tuple.__new__
 
@@ -230,7 +231,7 @@ def request_head(head: bytes) -> tuple[Optional[float], bytes, str, Optional[byt
 
 
 def post_body(body: Buffer) -> tuple[int, memoryview]:
-    """Return the id of the PRE and the value of a POST."""
+    """Return the id of the PRE and the value of a POST or PIECE."""
     return _NUMBER.unpack_from(body)[0], memoryview(body)[_NUMBER.size :]
 
 

@@ -89,6 +89,7 @@ class Server:
             frames.PRE: lambda *asked: self._prepare(endpoint.begin, *asked),
             frames.PRE_TENSORS: lambda *asked: self._prepare(endpoint.begin_tensors, *asked),
             frames.POST: self._finish,
+            frames.PIECE: self._piece,
         }
         self._link = link
         self._marks = marks
@@ -205,6 +206,14 @@ class Server:
         """Postprocess the result of a computation elsewhere."""
         number, value = frames.post_body(body)
         case = self._link.prepared.pop(number, None)
+        if case is None:
+            return refusal(500, "the state of this request is gone", "answer")
+        return self._endpoint.finish(self._endpoint.resume(case, meta, content_type, value))
+
+    def _piece(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Postprocess a part of the result. The state stays."""
+        number, value = frames.post_body(body)
+        case = self._link.prepared.get(number)
         if case is None:
             return refusal(500, "the state of this request is gone", "answer")
         return self._endpoint.finish(self._endpoint.resume(case, meta, content_type, value))

@@ -87,13 +87,15 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         endpoint.decode = codec.raw_request
     endpoint.inputs = tuple(map(tuple, (spec.get("extra") or {}).get("inputs") or ()))
     if isinstance(endpoint, oracle.Oracle):
-        endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
+        endpoint.engine, endpoint.name, endpoint.code, endpoint.method = engine, name, asked, method
     endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
     if engine.predict is not None and endpoint.post is None and len(endpoint.outputs) == 1:
         endpoint.step_for = engines.steps_of(engine, model, endpoint.outputs, predict)
     endpoint.warnings += versions.warnings()
     if spec.get("signature"):
         endpoint.signature = signature.signature_of(engine, instance, model, method, columns, int(spec["max_frame"]))
+    if spec.get("signature") and (spec.get("extra") or {}).get("tell_model"):
+        endpoint.signature = signature.with_loaded(endpoint.signature, model)
     _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)
     if (spec.get("extra") or {}).get("traced"):

@@ -81,6 +81,19 @@ def signature_of(
     return found
 
 
+def with_loaded(found: Optional[dict[str, Any]], loaded: Any) -> Optional[dict[str, Any]]:
+    """Return the signature with what the method load returned, for an engine that has use for it."""
+    if not isinstance(loaded, dict):
+        return found
+    try:
+        text = json.dumps(loaded, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return found
+    if len(text) > MOST_BYTES:
+        return found
+    return {"source": "none", **(found or {}), "loaded": json.loads(text)}
+
+
 def columns_with_none(model: Any, columns: Optional[tabular.Columns]) -> frozenset[str]:
     """Return the columns in which a missing value is None, not NaN. Never raises."""
     if columns is None or columns.numeric:

@@ -23,6 +23,11 @@ import (
 type Options struct {
 	// Dir is the folder of the environments. Required; instances may share it.
 	Dir string
+	// Made is a folder of environments that were created there before, and that is only read; "" for none.
+	Made string
+	// Constraints is a folder with the exact versions for environments of endpoints, in files that are named by
+	// ConstraintsName; "" for none.
+	Constraints string
 	// Env is the whole environment of the installers: PATH, HOME, proxies, and the settings of
 	// package registries. Nil: an empty one.
 	Env []string
@@ -75,8 +80,15 @@ func (m *Maker) Own(ctx context.Context, base Interpreter, folder string) (Envir
 	if err != nil {
 		return Environment{}, err
 	}
+	args := []string{"-r", RequirementsFile}
+	if m.o.Constraints != "" {
+		pins := filepath.Join(m.o.Constraints, constraintsName(text))
+		if _, err := os.Stat(pins); err == nil {
+			args = append(args, "-c", pins)
+		}
+	}
 	return m.make(ctx, recipe{
-		base: base, name: "requirements.txt", dir: folder, args: []string{"-r", RequirementsFile},
+		base: base, name: "requirements.txt", dir: folder, args: args,
 		key: key("own", base.Path, base.Version, text),
 	})
 }
@@ -104,8 +116,12 @@ type recipe struct {
 const stampFile = ".made.json"
 
 func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
-	e := Environment{Dir: filepath.Join(m.o.Dir, r.key)}
-	e.Python = filepath.Join(e.Dir, "bin", "python")
+	if m.o.Made != "" {
+		if e := environmentAt(m.o.Made, r.key); made(e) {
+			return e, nil
+		}
+	}
+	e := environmentAt(m.o.Dir, r.key)
 	if err := os.MkdirAll(m.o.Dir, 0o755); err != nil {
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
@@ -143,6 +159,12 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 	}
 	log.Info("python environment created", "took", time.Since(begun).Round(time.Millisecond))
 	return e, nil
+}
+
+func environmentAt(dir, key string) Environment {
+	e := Environment{Dir: filepath.Join(dir, key)}
+	e.Python = filepath.Join(e.Dir, "bin", "python")
+	return e
 }
 
 // made reports whether an environment is complete and its interpreter exists.

@@ -54,6 +54,8 @@ type extracted struct {
 	Tensors tensorForms `json:"tensors"`
 	// Signature is what the worker tells of the model.
 	Signature json.RawMessage `json:"signature,omitempty"`
+	// Content is the hash of the model and how it is asked, for machines without Python.
+	Content string `json:"content"`
 
 	model string // path of the model's file
 }
@@ -78,14 +80,21 @@ func (e *Engine) proven(ctx context.Context, spec engine.Spec) (*extracted, erro
 	}
 	key, err := e.key(ctx, spec, method)
 	if err != nil {
-		return nil, err
+		made, errMade := e.made(spec, method)
+		if made == nil || errMade != nil {
+			return nil, errors.Join(err, errMade)
+		}
+		return made, nil
 	}
 	unlock, err := e.proofs.lock(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	kept := e.kept(key)
+	kept := e.kept(e.o.Dir, key)
+	if kept == nil && e.o.Made != "" {
+		kept = e.kept(e.o.Made, key)
+	}
 	if kept == nil {
 		if kept, err = e.prove(ctx, spec, method, key); err != nil {
 			return nil, err
@@ -119,6 +128,37 @@ func (e *Engine) key(ctx context.Context, spec engine.Spec, method string) (stri
 		return "", err
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:32], nil
+}
+
+// contentOf names a model and how it is asked, without what computes it in Python.
+func contentOf(spec engine.Spec, method string) (string, error) {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%d %q %q %s\n", flat.Format, spec.Endpoint.EngineType, method, runtime.GOARCH)
+	if err := hashModel(sum, spec.ModelPath); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:32], nil
+}
+
+// made returns an extract of the model that was proven on another machine, nil if there is none.
+func (e *Engine) made(spec engine.Spec, method string) (*extracted, error) {
+	if e.o.Made == "" {
+		return nil, nil //nolint:nilnil // documented
+	}
+	wanted, err := contentOf(spec, method)
+	if err != nil {
+		return nil, err
+	}
+	files, err := filepath.Glob(filepath.Join(e.o.Made, "*.json"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		if x := e.kept(e.o.Made, strings.TrimSuffix(filepath.Base(file), ".json")); x != nil && x.Content == wanted {
+			return x, nil
+		}
+	}
+	return nil, nil //nolint:nilnil // documented
 }
 
 // hashModel hashes a model's file, or the files of its folder. A model that is missing is an error of the load in Python.
@@ -158,13 +198,13 @@ func eachFile(files fs.FS, root string, each func(name string, content []byte) e
 }
 
 // kept reads an extract of an earlier load, nil if there is none.
-func (e *Engine) kept(key string) *extracted {
-	path := filepath.Join(e.o.Dir, key+".json")
+func (e *Engine) kept(dir, key string) *extracted {
+	path := filepath.Join(dir, key+".json")
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil
 	}
-	x := &extracted{model: filepath.Join(e.o.Dir, key+".model")}
+	x := &extracted{model: filepath.Join(dir, key+".model")}
 	if err := json.Unmarshal(b, x); err != nil {
 		return nil
 	}
@@ -210,6 +250,9 @@ func (e *Engine) prove(ctx context.Context, spec engine.Spec, method, key string
 	}
 	x.Report.Proven = time.Now().UTC().Truncate(time.Second)
 	e.o.Logger.Info("model compared with its library", "endpoint", spec.URL, "model", x.Report.Model, "refused", x.Refused, "took", time.Since(begun))
+	if x.Content, err = contentOf(spec, method); err != nil {
+		return nil, err
+	}
 	b, err := json.Marshal(x)
 	if err != nil {
 		return nil, err
@@ -250,7 +293,11 @@ func (e *Engine) ask(ctx context.Context, spec engine.Spec, method, key string) 
 	if e.o.started != nil {
 		e.o.started(o.group)
 	}
-	x, err := o.tell(ctx, filepath.Join(e.o.Dir, key), cmpMethod(method))
+	var recorded []serving.Exchange
+	if spec.Recorded != nil && spec.CodePath == "" { // preprocess makes the rows of other bodies
+		recorded = spec.Recorded()
+	}
+	x, err := o.tell(ctx, filepath.Join(e.o.Dir, key), cmpMethod(method), recorded)
 	if err != nil {
 		return nil, troubled(ctx, err)
 	}
@@ -346,8 +393,8 @@ func (o *oracle) ask(ctx context.Context, contentType string, body []byte) (stat
 }
 
 // save asks for a file.
-func (o *oracle) save(ctx context.Context, contentType, path string) (err error) {
-	resp, err := o.group.Do(ctx, &worker.Request{ContentType: contentType})
+func (o *oracle) save(ctx context.Context, contentType string, body []byte, path string) (err error) {
+	resp, err := o.group.Do(ctx, &worker.Request{ContentType: contentType, Body: body})
 	if err != nil {
 		return err
 	}
@@ -388,9 +435,9 @@ func (o *oracle) save(ctx context.Context, contentType, path string) (err error)
 }
 
 // tell has the model extracted and compared. The files are base.model and base.proof; the latter is removed.
-func (o *oracle) tell(ctx context.Context, base, method string) (*extracted, error) {
+func (o *oracle) tell(ctx context.Context, base, method string, recorded []serving.Exchange) (*extracted, error) {
 	x := &extracted{model: base + ".model", Signature: o.group.Signature()}
-	if err := o.save(ctx, askExtract, x.model); err != nil {
+	if err := o.save(ctx, askExtract, nil, x.model); err != nil {
 		if unproven, ok := errors.AsType[*unprovenError](err); ok { // a kind of model that cannot be computed here
 			x.Refused = unproven.reason
 			return x, nil
@@ -399,7 +446,7 @@ func (o *oracle) tell(ctx context.Context, base, method string) (*extracted, err
 	}
 	proof := base + ".proof"
 	defer func() { _ = os.Remove(proof) }()
-	if err := o.save(ctx, askProof, proof); err != nil {
+	if err := o.save(ctx, askProof, nil, proof); err != nil {
 		return nil, err
 	}
 	status, answer, err := o.ask(ctx, askFacts, nil)
@@ -414,7 +461,7 @@ func (o *oracle) tell(ctx context.Context, base, method string) (*extracted, err
 		return nil, err
 	}
 	defer func() { _ = m.Close() }() // it is only unmapped
-	if err := x.compare(ctx, o, m, proof, method); err != nil {
+	if err := x.compare(ctx, o, m, proof, method, recorded); err != nil {
 		return nil, err
 	}
 	if x.Refused != "" {

@@ -1,0 +1,342 @@
+// Package kubernetes has no code: its test installs the chart in a real cluster and changes everything that can be
+// changed while clients send requests. make e2e-kubernetes makes the cluster and the images.
+package kubernetes
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	namespace = "models"
+	release   = "serving"
+	name      = "serving-clearml-serving-go"
+	patience  = 10 * time.Minute
+)
+
+const codeText = `class Preprocess:
+    def process(self, data, state, collect_custom_statistics_fn=None):
+        return {"sum": data["x"] + 1}
+`
+
+func TestMain(m *testing.M) {
+	if target := os.Getenv(loadTarget); target != "" {
+		runLoad(target)
+		return
+	}
+	if os.Getenv("CLEARML_SERVING_E2E_KUBERNETES") == "" {
+		fmt.Println("the chart is not tested in a cluster: make e2e-kubernetes does")
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// cluster is a real one, see scripts/kubernetes/up.sh.
+type cluster struct {
+	t    *testing.T
+	home string
+}
+
+func (c cluster) try(program string, args ...string) (string, error) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.home+"/kubeconfig", "PATH="+c.home+"/bin:"+os.Getenv("PATH"))
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if err != nil {
+		err = fmt.Errorf("%s %s: %w\n%s%s", program, strings.Join(args, " "), err, out.String(), errs.String())
+	}
+	return strings.TrimSpace(out.String()), err
+}
+
+func (c cluster) must(program string, args ...string) string {
+	c.t.Helper()
+	out, err := c.try(program, args...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+func (c cluster) kubectl(args ...string) string {
+	c.t.Helper()
+	return c.must(c.home+"/bin/kubectl", append([]string{"-n", namespace}, args...)...)
+}
+
+func (c cluster) helm(args ...string) string {
+	c.t.Helper()
+	return c.must(c.home+"/bin/helm", append([]string{"-n", namespace}, args...)...)
+}
+
+func (c cluster) until(what string, yes func() bool) {
+	c.t.Helper()
+	for begun := time.Now(); !yes(); time.Sleep(time.Second) {
+		if time.Since(begun) > patience {
+			out, _ := c.try(c.home+"/bin/kubectl", "-n", namespace, "get", "pods,hpa", "-o", "wide")
+			c.t.Fatalf("still not: %s\n%s", what, out)
+		}
+	}
+}
+
+// pods are the instances that are ready, and no others.
+func (c cluster) pods(want int) {
+	c.t.Helper()
+	c.until(fmt.Sprintf("%d pods", want), func() bool {
+		all := strings.Fields(c.kubectl("get", "pods", "-l", "app.kubernetes.io/component=inference", "-o", "jsonpath={.items[*].metadata.name}"))
+		ready := c.kubectl("get", "deployment", name+"-inference", "-o", "jsonpath={.status.readyReplicas}")
+		return len(all) == want && ready == strconv.Itoa(want)
+	})
+}
+
+func (c cluster) rolledOut() {
+	c.t.Helper()
+	c.kubectl("rollout", "status", "deployment/"+name+"-inference", "--timeout=15m")
+}
+
+// values are those of every install.
+func values(tag, cpu string) []string {
+	set := map[string]string{
+		"inference.image.repository": "localhost/clearml-serving-inference", "inference.image.tag": tag, "inference.image.pullPolicy": "Never",
+		"server.image.repository": "localhost/clearml-serving-server", "server.image.tag": tag, "server.image.pullPolicy": "Never",
+		"inference.resources.requests.cpu": cpu, "inference.resources.requests.memory": "128Mi", "inference.resources.limits.memory": "1Gi",
+		"server.resources.requests.cpu": "50m", "server.persistence.existingClaim": "server", "inference.drainDelay": "5",
+	}
+	var args []string
+	for key, value := range set {
+		flag := "--set-string"
+		if key == "inference.drainDelay" {
+			flag = "--set"
+		}
+		args = append(args, flag, key+"="+value)
+	}
+	return args
+}
+
+func TestKubernetesServesThroughEveryChange(t *testing.T) {
+	c := cluster{t, os.Getenv("CLEARML_SERVING_E2E_KUBERNETES")}
+	wanted := uint64(100_000)
+	if n, err := strconv.ParseUint(os.Getenv("CLEARML_SERVING_E2E_REQUESTS"), 10, 64); err == nil && n > 0 {
+		wanted = n
+	}
+	_, _ = c.try(c.home+"/bin/kubectl", "delete", "namespace", namespace, "--wait=true")
+	_, _ = c.try(c.home+"/bin/kubectl", "delete", "pv", "server")
+	c.must(c.home+"/bin/kubectl", "create", "namespace", namespace)
+	c.must(c.home+"/bin/kubectl", "label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+	c.volume()
+
+	// The release of before: its chart, and its images.
+	before := "helm/testdata/clearml-serving-go-0.1.0.tgz"
+	c.helm(append([]string{"install", release, before, "--wait", "--timeout", "10m"}, values("before", "100m")...)...)
+	c.deploy()
+	ip := c.kubectl("get", "service", name+"-inference", "-o", "jsonpath={.spec.clusterIP}")
+	target := "http://" + ip + ":8080/serve/sums"
+	c.until("the endpoint answers", func() bool {
+		out, _ := c.try(c.home+"/enter", "curl", "-s", "-m", "20", "-H", "Content-Type: application/json", "-d", `{"x": 1}`, target)
+		return out == `{"sum":2}`
+	})
+
+	l := startLoad(t, c.home, target)
+	at := l.now()
+	// phase runs one change under load and tells what became of the requests meanwhile. most is how many may have had
+	// to be sent again.
+	phase := func(what string, most uint64, change func()) {
+		t.Helper()
+		begun := time.Now()
+		change()
+		was := at
+		at = l.now()
+		sent, again, failed, wrong := at.Sent-was.Sent, at.Again-was.Again, at.Failed-was.Failed, at.Wrong-was.Wrong
+		t.Logf("%-40s %7d requests, %d failed, %d wrong, %d sent again, %s", what, sent, failed, wrong, again, time.Since(begun).Round(time.Second))
+		if failed > 0 || wrong > 0 || again > most {
+			t.Errorf("%s: %d failed, %d wrong, %d sent again (at most %d)\n%s", what, failed, wrong, again, most, strings.Join(at.Faults, "\n"))
+		}
+		if sent == 0 {
+			t.Errorf("%s: there were no requests", what)
+		}
+	}
+	phase("nothing changes", 0, func() { time.Sleep(10 * time.Second) })
+	phase("helm upgrade from the chart before", 0, func() {
+		c.helm(append([]string{"upgrade", release, "helm/clearml-serving-go", "--wait", "--timeout", "15m"}, values("now", "100m")...)...)
+		c.rolledOut()
+		c.pods(2)
+	})
+	phase("rolling restart", 0, func() {
+		c.kubectl("rollout", "restart", "deployment/"+name+"-inference")
+		c.rolledOut()
+		c.pods(2)
+	})
+	phase("helm rollback", 0, func() {
+		c.helm("rollback", release, "1", "--wait", "--timeout", "15m")
+		c.rolledOut()
+		c.pods(2)
+	})
+	phase("helm upgrade again", 0, func() {
+		c.helm(append([]string{"upgrade", release, "helm/clearml-serving-go", "--wait", "--timeout", "15m"}, values("now", "100m")...)...)
+		c.rolledOut()
+		c.pods(2)
+	})
+	phase("drain of a node under the budget", 0, func() {
+		c.must(c.home+"/bin/kubectl", "drain", "lab2", "--ignore-daemonsets", "--delete-emptydir-data", "--pod-selector", "app.kubernetes.io/component=inference", "--timeout=10m")
+		c.rolledOut()
+		c.must(c.home+"/bin/kubectl", "uncordon", "lab2")
+		c.pods(2)
+	})
+	phase("scale 2 to 5 to 1 to 2", 0, func() {
+		for _, n := range []int{5, 1, 2} {
+			c.kubectl("scale", "deployment/"+name+"-inference", "--replicas="+strconv.Itoa(n))
+			c.pods(n)
+			time.Sleep(3 * time.Second)
+		}
+	})
+	phase("autoscaler by CPU", 0, func() { c.autoscale() })
+	// What a killed process had begun is lost with it: a client that sends it again gets its answer from another pod.
+	phase("an instance killed with -9", 2*clients, func() {
+		pod := c.kubectl("get", "pods", "-l", "app.kubernetes.io/component=inference", "-o", "jsonpath={.items[0].metadata.name}")
+		c.killNine(pod)
+		c.until("its container was started again", func() bool {
+			return c.kubectl("get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].restartCount}") == "1"
+		})
+		c.pods(2)
+	})
+	phase("the ClearML server away, and instances restarted", 0, func() {
+		c.kubectl("scale", "statefulset/"+name+"-server", "--replicas=0")
+		c.until("it is away", func() bool {
+			return c.kubectl("get", "pods", "-l", "app.kubernetes.io/component=server", "-o", "name") == ""
+		})
+		time.Sleep(20 * time.Second)
+		c.kubectl("scale", "statefulset/"+name+"-server", "--replicas=1")
+		c.kubectl("rollout", "status", "statefulset/"+name+"-server", "--timeout=10m")
+	})
+	phase("the rest", 0, func() {
+		for l.now().Sent < wanted {
+			time.Sleep(5 * time.Second)
+		}
+	})
+	end := l.end()
+	t.Logf("%d requests, %d failed, %d wrong, %d sent again", end.Sent, end.Failed, end.Wrong, end.Again)
+	c.helm("uninstall", release, "--wait")
+	c.must(c.home+"/bin/kubectl", "delete", "namespace", namespace, "--wait=true")
+}
+
+// volume is a folder of the first node for the ClearML server: the cluster makes none by itself.
+func (c cluster) volume() {
+	c.t.Helper()
+	folder := filepath.Join(c.home, "state", "server")
+	if err := os.RemoveAll(folder); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.Chown(folder, 10001, 10001); err != nil {
+		c.t.Fatal(err)
+	}
+	c.apply(fmt.Sprintf(`apiVersion: v1
+kind: PersistentVolume
+metadata: {name: server}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  persistentVolumeReclaimPolicy: Retain
+  storageClassName: ""
+  claimRef: {namespace: %[1]s, name: server}
+  local: {path: %[2]s}
+  nodeAffinity: {required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [lab]}]}]}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: server, namespace: %[1]s}
+spec: {accessModes: [ReadWriteOnce], storageClassName: "", volumeName: server, resources: {requests: {storage: 1Gi}}}
+`, namespace, folder))
+}
+
+func (c cluster) apply(objects string) {
+	c.t.Helper()
+	file := filepath.Join(c.t.TempDir(), "objects.yaml")
+	if err := os.WriteFile(file, []byte(objects), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	c.must(c.home+"/bin/kubectl", "apply", "-f", file)
+}
+
+// deploy adds a model from outside of the cluster, as the chart's notes say.
+func (c cluster) deploy() {
+	c.t.Helper()
+	forward := exec.CommandContext(c.t.Context(), c.home+"/bin/kubectl", "-n", namespace, "port-forward", "service/"+name+"-server", "18008:8008", "8081:8081")
+	forward.Env = append(os.Environ(), "KUBECONFIG="+c.home+"/kubeconfig")
+	if err := forward.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() {
+		_ = forward.Process.Kill()
+		_ = forward.Wait()
+	}()
+	secret := func(key string) string {
+		return c.kubectl("get", "secret", name+"-keys", "-o", "go-template={{index .data \""+key+"\" | base64decode}}")
+	}
+	dir := c.t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "sums.py"), []byte(codeText), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	cli := func(words ...string) (string, error) {
+		return c.try("env", append([]string{"CLEARML_API_HOST=http://127.0.0.1:18008", "CLEARML_WEB_HOST=http://127.0.0.1:18008", "CLEARML_FILES_HOST=http://127.0.0.1:8081",
+			"CLEARML_API_ACCESS_KEY=" + secret("access-key"), "CLEARML_API_SECRET_KEY=" + secret("secret-key"), "CLEARML_SERVING_HOME=" + dir, "bin/clearml-serving"}, words...)...)
+	}
+	c.until("the server answers through the port-forward", func() bool {
+		_, err := cli("list")
+		return err == nil
+	})
+	for _, words := range [][]string{
+		{"create", "--name", "sums"},
+		{"model", "add", "--engine", "custom", "--endpoint", "sums", "--preprocess", filepath.Join(dir, "sums.py"), "--wait", "--wait-timeout", "5m"},
+	} {
+		if out, err := cli(words...); err != nil {
+			c.t.Fatal(err)
+		} else {
+			c.t.Logf("%s", out)
+		}
+	}
+}
+
+// autoscale has the load scale the instances up, and its absence down: a request for little CPU makes any load much.
+func (c cluster) autoscale() {
+	c.t.Helper()
+	c.until("there are metrics", func() bool {
+		_, err := c.try(c.home+"/bin/kubectl", "-n", namespace, "top", "pods")
+		return err == nil
+	})
+	args := append([]string{"upgrade", release, "helm/clearml-serving-go", "--timeout", "15m"}, values("now", "20m")...)
+	c.helm(append(args, "--set", "inference.autoscaling.enabled=true,inference.autoscaling.minReplicas=2,inference.autoscaling.maxReplicas=4,inference.autoscaling.cpu=50,inference.autoscaling.behavior.scaleDown.stabilizationWindowSeconds=15")...)
+	c.until("it scales up", func() bool {
+		n, _ := strconv.Atoi(c.kubectl("get", "deployment", name+"-inference", "-o", "jsonpath={.status.readyReplicas}"))
+		return n >= 3
+	})
+	// A request for much CPU makes the same load little.
+	args = append([]string{"upgrade", release, "helm/clearml-serving-go", "--timeout", "15m"}, values("now", "100m")...)
+	c.helm(args...)
+	c.kubectl("scale", "deployment/"+name+"-inference", "--replicas=2")
+	c.rolledOut()
+	c.pods(2)
+}
+
+// killNine kills the first process of an instance, as the kernel does for want of memory.
+func (c cluster) killNine(pod string) {
+	c.t.Helper()
+	id := c.kubectl("get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}")
+	id = strings.TrimPrefix(id, "containerd://")
+	node := c.kubectl("get", "pod", pod, "-o", "jsonpath={.spec.nodeName}")
+	number := map[string]string{"lab": "0", "lab2": "1"}[node]
+	c.must(c.home+"/enter", "-n", number, "ctr", "-n", "k8s.io", "task", "kill", "--signal", "SIGKILL", id)
+}

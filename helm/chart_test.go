@@ -1,0 +1,170 @@
+// Package helm has no code: its tests check the chart with helm and the programs that make chart-tools installs.
+package helm
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const chart = "clearml-serving-go"
+
+// tool returns a program of make chart-tools. Without them there is nothing to test with: make chart-check has them.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	dir := os.Getenv("CLEARML_SERVING_CHART_TOOLS")
+	if dir == "" {
+		t.Skip("set CLEARML_SERVING_CHART_TOOLS, or: make chart-check")
+	}
+	return filepath.Join(dir, name)
+}
+
+func output(t *testing.T, stdin []byte, command string, args ...string) (out string, err error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), command, args...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	text, err := cmd.CombinedOutput()
+	return string(text), err
+}
+
+func valueSets(t *testing.T) []string {
+	t.Helper()
+	sets, err := filepath.Glob(chart + "/ci/*-values.yaml")
+	if err != nil || len(sets) < 5 {
+		t.Fatalf("sets of values: %v, %v", sets, err)
+	}
+	return sets
+}
+
+// render returns the objects of a set of values.
+func render(t *testing.T, values string, more ...string) []byte {
+	t.Helper()
+	args := append([]string{"template", "serving", chart, "--namespace", "models", "--kube-version", "1.33.0", "-f", values}, more...)
+	out, err := output(t, nil, tool(t, "helm"), args...)
+	if err != nil {
+		t.Fatalf("helm template -f %s: %v\n%s", values, err, out)
+	}
+	return []byte(out)
+}
+
+func TestChartIsCleanForHelm(t *testing.T) {
+	for _, values := range valueSets(t) {
+		if out, err := output(t, nil, tool(t, "helm"), "lint", "--strict", chart, "-f", values); err != nil {
+			t.Errorf("%s: %v\n%s", values, err, out)
+		}
+	}
+}
+
+func TestChartUnits(t *testing.T) {
+	out, err := output(t, nil, tool(t, "helm-unittest"), "--file", "tests/*_test.yaml", chart)
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// The objects of five sets of values are those that were read by a person. UPDATE=1 writes them.
+func TestChartRendersTheGoldenFiles(t *testing.T) {
+	for _, values := range valueSets(t) {
+		name := strings.TrimSuffix(filepath.Base(values), "-values.yaml")
+		golden := filepath.Join("testdata", name+".yaml")
+		got := render(t, values)
+		if os.Getenv("UPDATE") == "1" {
+			if err := os.WriteFile(golden, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: the objects differ from %s: look at them, then UPDATE=1 make chart-check", values, golden)
+		}
+	}
+}
+
+// The schemas of the objects are those of the API server's release, in testdata/schemas: nothing is fetched.
+func TestChartFitsTheSchemasOfKubernetes(t *testing.T) {
+	for _, values := range valueSets(t) {
+		out, err := output(t, render(t, values), tool(t, "kubeconform"), "-strict", "-summary", "-kubernetes-version", "1.33.0",
+			"-schema-location", "testdata/schemas/{{.ResourceKind}}{{.KindSuffix}}.json", "-")
+		if err != nil {
+			t.Errorf("%s: %v\n%s", values, err, out)
+		}
+	}
+}
+
+func TestExamplesFitTheirSchemas(t *testing.T) {
+	files, err := filepath.Glob("examples/*.yaml")
+	if err != nil || len(files) < 3 {
+		t.Fatalf("examples: %v, %v", files, err)
+	}
+	out, err := output(t, nil, tool(t, "kubeconform"), append([]string{"-strict", "-schema-location", "testdata/schemas/{{.ResourceKind}}{{.KindSuffix}}.json"}, files...)...)
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// ignored are the checks of kube-score that this chart does not follow.
+var ignored = []string{
+	"container-image-pull-policy",                   // Always asks a registry at each start, also while it is away
+	"pod-networkpolicy",                             // networkPolicy.enabled: a policy does nothing, or too much, in a cluster that was not made for it
+	"container-ephemeral-storage-request-and-limit", // the volumes have limits
+	"statefulset-has-servicename",                   // only a headless service counts for it
+	"container-security-context-user-group-id",      // of the pod
+	"label-values",
+}
+
+func TestChartScores(t *testing.T) {
+	for _, values := range valueSets(t) {
+		args := []string{"score", "--output-format", "ci", "--kubernetes-version", "v1.33"}
+		for _, check := range ignored {
+			args = append(args, "--ignore-test", check)
+		}
+		out, err := output(t, render(t, values), tool(t, "kube-score"), append(args, "-")...)
+		critical := regexp.MustCompile(`(?m)^\[CRITICAL\].*$`).FindAllString(out, -1)
+		// A GPU is one pod, and the embedded server is one by design.
+		critical = slices.DeleteFunc(critical, func(line string) bool { return strings.Contains(line, "Deployment has less than") })
+		if len(critical) > 0 {
+			t.Errorf("%s: %v\n%s", values, err, strings.Join(critical, "\n"))
+		}
+	}
+}
+
+// A wrong value is refused with its name before anything is made.
+func TestWrongValuesAreToldByTheirName(t *testing.T) {
+	for set, want := range map[string]string{
+		"inference.replica=3":                          "replica",
+		"inference.replicas=many":                      "replicas",
+		"inference.cache.type=disk":                    "type",
+		"clearml.apiHost=api.clear.ml":                 "apiHost",
+		"clearml.serviceId=my-service":                 "serviceId",
+		"server.database.url=mysql://h/d":              "url",
+		"server.filesDestination=ftp://x":              "filesDestination",
+		"kafka.servers=kafka":                          "servers",
+		"inference.image.pullPolicy=Sometimes":         "pullPolicy",
+		"engines.server.image.repository=x":            "server",
+		"clearml.secretKey=short":                      "secretKey",
+		"inference.service.port=99999":                 "port",
+		"inference.podDisruptionBudget.minAvailable=1": "minAvailable",
+	} {
+		out, err := output(t, nil, tool(t, "helm"), "template", "serving", chart, "--set", set)
+		if err == nil || !strings.Contains(out, want) || !strings.Contains(out, "schema") {
+			t.Errorf("--set %s: %v, want %q of the schema\n%s", set, err, want, out)
+		}
+	}
+}
+
+// The alerts in the chart are those of monitoring/.
+func TestChartHasTheAlerts(t *testing.T) {
+	ours, err := os.ReadFile(filepath.Join(chart, "rules.yml"))
+	theirs, err2 := os.ReadFile("../monitoring/prometheus/rules.yml")
+	if err != nil || err2 != nil || !bytes.Equal(ours, theirs) {
+		t.Errorf("helm/%s/rules.yml differs from monitoring/prometheus/rules.yml: copy it again", chart)
+	}
+}

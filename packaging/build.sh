@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Builds everything that is released, into dist/: make package calls it.
+#   packaging/build.sh VERSION TOOLS-FOLDER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export SNAPSHOT_VERSION=${1#v} PATH=$2:$PATH
+export SOURCE_DATE_EPOCH
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+
+# Nothing is published from here: --snapshot takes the version as it is given.
+goreleaser release --config packaging/goreleaser.yaml --snapshot --clean
+
+while read -r platform build sbom; do
+  python3 packaging/wheel.py --platform "$platform" --version "$SNAPSHOT_VERSION" --out dist \
+    --binary dist/"$build"/clearml-serving --notices .cache/package/NOTICES \
+    --sbom "dist/clearml-serving_${SNAPSHOT_VERSION}_$sbom.cdx.json"
+done <<'WHEELS'
+linux-amd64-gnu regular_linux_amd64_v1 linux_amd64
+linux-arm64-gnu regular_linux_arm64_v8.0 linux_arm64
+linux-amd64-static static_linux_amd64_v1 linux_amd64_static
+linux-arm64-static static_linux_arm64_v8.0 linux_arm64_static
+darwin-amd64 regular_darwin_amd64_v1 darwin_amd64
+darwin-arm64 regular_darwin_arm64_v8.0 darwin_arm64
+WHEELS
+(cd dist && sha256sum ./*.whl | sed 's#\./##' >>"clearml-serving_${SNAPSHOT_VERSION}_checksums.txt")
+ls -l dist | awk 'NR > 1 && !/^d/ { printf "%9.1f MB  %s\n", $5 / 1e6, $NF }'

@@ -1,0 +1,78 @@
+package venv_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"clearmlserving/worker/venv"
+)
+
+// The versions of an environment are chosen once, and installed with these elsewhere.
+func TestPinnedEnvironmentsHaveTheVersionsThatWereChosen(t *testing.T) {
+	base := realPython(t)
+	packages := t.TempDir()
+	wheel(t, packages, "tiny", "41")
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PIP_NO_INDEX=1", "PIP_FIND_LINKS=" + packages}
+	code := t.TempDir()
+	for file, text := range map[string]string{"requirements.txt": "tiny>=0.5\n", "json.py": "raise SystemExit('of the code')\n"} {
+		if err := os.WriteFile(filepath.Join(code, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := venv.New(venv.Options{Dir: t.TempDir(), Env: env, UV: "no-such-uv"})
+	defer m.Close()
+	pins, err := m.Pins(t.Context(), base, code, venv.RequirementsFile)
+	if err != nil || pins != "tiny==1.0\n" {
+		t.Fatalf("pins: %q, %v", pins, err)
+	}
+	name, err := venv.ConstraintsName(code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	constraints := t.TempDir()
+	if err := os.WriteFile(filepath.Join(constraints, name), []byte("tiny==0.9\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	pinned := venv.New(venv.Options{Dir: t.TempDir(), Constraints: constraints, Env: env, UV: "no-such-uv"})
+	defer pinned.Close()
+	if _, err := pinned.Own(t.Context(), base, code); err == nil || !strings.Contains(err.Error(), "tiny") {
+		t.Errorf("an environment was made of another version than the pinned one: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(constraints, name), []byte(pins), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	made, err := pinned.Own(t.Context(), base, code)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// The folder of an image is only read: no lock, no time of use, no installer.
+	image := filepath.Dir(made.Dir)
+	if err := os.RemoveAll(made.Dir + ".use"); err != nil {
+		t.Fatal(err)
+	}
+	before := files(t, image)
+	reader := venv.New(venv.Options{Dir: filepath.Join(t.TempDir(), "never"), Made: image, Constraints: constraints, UV: "no-such-uv"})
+	defer reader.Close()
+	found, err := reader.Own(t.Context(), base, code)
+	if err != nil || found != made {
+		t.Errorf("found %v, %v; want %v", found, err, made)
+	}
+	if after := files(t, image); strings.Join(after, " ") != strings.Join(before, " ") {
+		t.Errorf("the folder has changed: %v, before %v", after, before)
+	}
+}
+
+func files(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
