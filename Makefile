@@ -203,18 +203,11 @@ e2e-triton-examples: build python-env venv-sdk1 venv-runtime venv-v2-triton ## N
 engines-env: # the environments of the real engines
 	@scripts/python-env.sh .venv-bench-triton requirements/bench-triton.txt
 	@scripts/python-env.sh .venv-bench-mlserver requirements/bench-mlserver.txt
-
-.PHONY: e2e-engines
-e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, another instance of ours; stopped, killed, restarted under load
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines' ./e2e
-
-.PHONY: venv-torchserve
-venv-torchserve: ## Python with TorchServe on the system's CPU build of torch (Debian's apt)
 	@scripts/torchserve-env.sh .venv-torchserve
 
-.PHONY: e2e-torchserve
-e2e-torchserve: build python-env venv-sdk1 venv-torchserve ## a real TorchServe: the engine, the role, faults; imported archives compared with it
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEnginesTorchServe' ./e2e
+.PHONY: e2e-engines
+e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, TorchServe, another instance of ours; stopped, killed, restarted under load (ENGINES=TorchServe: only that)
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines$(ENGINES)' ./e2e
 
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
