@@ -357,6 +357,9 @@ func (m *model) post(life context.Context, cancel context.CancelCauseFunc, q *qu
 	if trace != "" {
 		request.Header.Set("Traceparent", trace)
 	}
+	// Servers close kept connections without notice. This has the transport send the request once more if that happens
+	// before the first byte of an answer; an empty list is not sent.
+	request.Header["X-Idempotency-Key"] = []string{}
 	m.authorize(request)
 	return m.pool.Send(&holder{m, life, cancel}, request)
 }
