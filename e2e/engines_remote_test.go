@@ -203,9 +203,13 @@ func TestEnginesFaultsOfTritonStayOnItsEndpoint(t *testing.T) {
 		if status != 503 || !strings.Contains(body, tr.grpc) {
 			t.Errorf("%s: %d %s", fault, status, body)
 		}
-		if out := s.must(t, "--id", id, "model", "list", "--verbose"); !strings.Contains(out, "ejected") {
-			t.Errorf("%s: %s", fault, out)
-		}
+		reported := s.eventually(t, patience, "the report of the instance", func() error {
+			if out := s.must(t, "--id", id, "model", "list", "--verbose"); !strings.Contains(out, "ejected") {
+				return errors.New(out)
+			}
+			return nil
+		})
+		t.Logf("%s: in model list after %v more", fault, reported)
 	}
 	answers("the beginning")
 	pid := tr.cmd.Process.Pid

@@ -20,14 +20,13 @@ import (
 	"testing"
 )
 
-// pythonTriton is the interpreter of an environment with Triton, which make e2e-engines makes.
+// pythonTriton is the interpreter of an environment with Triton.
 func pythonTriton(t *testing.T) string {
 	t.Helper()
-	python := os.Getenv("CLEARML_SERVING_TEST_TRITON")
-	if python == "" {
-		t.Skip("CLEARML_SERVING_TEST_TRITON does not name an interpreter with Triton: make e2e-engines")
+	if os.Getenv("CLEARML_SERVING_E2E_ENGINES") == "" {
+		t.Skip("it needs Triton: make e2e-engines")
 	}
-	return python
+	return filepath.Join(root, ".venv-bench-triton/bin/python")
 }
 
 // tritonBox is a role triton with the server of NVIDIA's wheel.
@@ -280,6 +279,59 @@ func TestEnginesTritonFollowsTheService(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The whole of the original: the control plane, Triton beside it, and an inference service that asks Triton. A new
+// model is published under load.
+func TestEnginesTritonAnswersRequestsOfTheService(t *testing.T) {
+	pythonTriton(t)
+	plane := controlPlane(t)
+	id := createdID(t, plane.must(t, "create"))
+	box := tritonRole(t, plane, id)
+	defer func() { box.stop(t) }()
+	plane.must(t, "--id", id, "config", "--triton-grpc-server", box.grpc)
+	serve := instance(t, plane, id)
+	publish := func(name string) {
+		model := plane.registerFrom(t, id, "--name", "model "+name, "--project", "models", "--path", box.model(name))
+		plane.must(t, slices.Concat([]string{"--id", id, "model", "add", "--endpoint", "factor/1", "--model-id", model, "--wait"}, tensorsOfTriton, []string{"--aux-config", "backend=python"})...)
+	}
+	publish("double")
+	const question, before, after = `[[1,2,3,4]]`, `[[2.0,4.0,6.0,8.0]]`, `[[3.0,6.0,9.0,12.0]]`
+	serve.wants(t, "factor/1", question, before)
+	over, done := make(chan struct{}), make(chan map[string]int)
+	go func() { // ends with over
+		answers := map[string]int{}
+		for {
+			select {
+			case <-over:
+				done <- answers
+				return
+			default:
+			}
+			status, body := serve.ask(t, "factor/1", question)
+			answers[fmt.Sprint(status, " ", body)]++
+		}
+	}()
+	publish("triple")
+	serve.eventually(t, patience, "the new model answers", func() error {
+		if status, body := serve.ask(t, "factor/1", question); status != http.StatusOK || body != after {
+			return fmt.Errorf("%d %s", status, body)
+		}
+		return nil
+	})
+	close(over)
+	answers := <-done
+	if len(answers) != 2 || answers["200 "+before] == 0 || answers["200 "+after] == 0 {
+		t.Errorf("under load: %v", answers)
+	}
+
+	// The error of a change is told to who waits for it.
+	broken := plane.registerFrom(t, id, "--name", "model broken", "--project", "models", "--path", box.model("broken"))
+	r := plane.cli(t, slices.Concat([]string{"--id", id, "model", "add", "--endpoint", "factor/1", "--model-id", broken, "--wait"}, tensorsOfTriton, []string{"--aux-config", "backend=python"})...)
+	if r.code == 0 || !strings.Contains(r.out+r.err, "Triton refuses the model") || !strings.Contains(r.out+r.err, "the weights are missing") {
+		t.Errorf("%+v", r)
+	}
+	serve.wants(t, "factor/1", question, after)
 }
 
 func TestEnginesTritonComesBack(t *testing.T) {

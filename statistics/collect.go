@@ -210,6 +210,32 @@ func (s scrape) endpoint(e serving.EndpointReport) {
 	}
 }
 
+// addresses exposes the addresses of engines, which several endpoints may share.
+func (s scrape) addresses(endpoints []serving.EndpointReport) {
+	type key struct{ engine, address string }
+	sums := map[key]serving.AddressReport{}
+	for _, e := range endpoints {
+		for _, a := range e.Model.Addresses {
+			k := key{e.Engine, a.Address}
+			sum, known := sums[k]
+			if known && sum.Since.Equal(a.Since) { // the same address of the same pool
+				continue
+			}
+			if !known || a.State != serving.AddressHealthy {
+				sum.State, sum.Since = a.State, a.Since
+			}
+			sum.Outstanding, sum.Answered, sum.Failed = sum.Outstanding+a.Outstanding, sum.Answered+a.Answered, sum.Failed+a.Failed
+			sums[k] = sum
+		}
+	}
+	for k, a := range sums {
+		s.add(addressHealthy, oneIf(a.State == serving.AddressHealthy), k.engine, k.address)
+		s.add(addressOutstanding, float64(a.Outstanding), k.engine, k.address)
+		s.add(addressAnswered, float64(a.Answered), k.engine, k.address)
+		s.add(addressFailed, float64(a.Failed), k.engine, k.address)
+	}
+}
+
 // tokens exposes what a language model has used and how fast it was.
 func (s scrape) tokens(url serving.EndpointURL, t *serving.TokensReport) {
 	s.of(tokenUsage, url, float64(t.Prompt), "input")
@@ -231,32 +257,6 @@ func timesOf(r serving.TimesReport) *dto.Histogram {
 	}
 	h.SampleCount = &upTo
 	return h
-}
-
-// addresses exposes the addresses of engines, which several endpoints may share.
-func (s scrape) addresses(endpoints []serving.EndpointReport) {
-	type key struct{ engine, address string }
-	sums := map[key]serving.AddressReport{}
-	for _, e := range endpoints {
-		for _, a := range e.Model.Addresses {
-			k := key{e.Engine, a.Address}
-			sum, known := sums[k]
-			if known && sum.Since.Equal(a.Since) && sum.Answered == a.Answered { // the same pool of addresses
-				continue
-			}
-			if !known || a.State != serving.AddressHealthy {
-				sum.State, sum.Since = a.State, a.Since
-			}
-			sum.Outstanding, sum.Answered, sum.Failed = sum.Outstanding+a.Outstanding, sum.Answered+a.Answered, sum.Failed+a.Failed
-			sums[k] = sum
-		}
-	}
-	for k, a := range sums {
-		s.add(addressHealthy, oneIf(a.State == serving.AddressHealthy), k.engine, k.address)
-		s.add(addressOutstanding, float64(a.Outstanding), k.engine, k.address)
-		s.add(addressAnswered, float64(a.Answered), k.engine, k.address)
-		s.add(addressFailed, float64(a.Failed), k.engine, k.address)
-	}
 }
 
 // batches exposes the sizes of batches, which are counted by powers of two.

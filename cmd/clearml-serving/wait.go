@@ -175,6 +175,9 @@ func (f fleet) serve(s *operations.Service, named []serving.EndpointURL) (done b
 	var failure error
 	for _, l := range f.instances {
 		done, reason, err := l.serves(s, named)
+		if err != nil && l.Role == "" && f.heldElsewhere(s, l, named) {
+			done, reason, err = false, err.Error(), nil
+		}
 		switch {
 		case err != nil:
 			hindered = append(hindered, f.called(l)+err.Error())
@@ -191,6 +194,46 @@ func (f fleet) serve(s *operations.Service, named []serving.EndpointURL) (done b
 		return false, "", hint(fmt.Errorf("%s; %d of %d instances serve it", strings.Join(hindered, "; "), serving, len(f.instances)), "Try: clearml-serving model list --verbose")
 	}
 	return len(waiting) == 0, strings.Join(waiting, "; "), nil
+}
+
+// triesWhileHeld is how often an instance has tried to load an endpoint before it is said that it cannot, although
+// another process holds the model: the instance asks a server that has it at once, but not at the same moment.
+const triesWhileHeld = 5
+
+// heldElsewhere reports whether all failures of an instance may be over soon: other processes load the models, or have
+// just done so. They tell of failures themselves.
+func (f fleet) heldElsewhere(s *operations.Service, l liveState, named []serving.EndpointURL) bool {
+	if slices.ContainsFunc(f.instances, func(other liveState) bool { return other.Role != "" && !other.follows(s, named) }) {
+		return true
+	}
+	soon := false
+	for _, e := range l.Endpoints {
+		if e.Failure == nil || e.Refusal != nil || !slices.Contains(named, e.URL) && !slices.Contains(named, serving.CleanURL(e.Monitoring)) {
+			continue
+		}
+		if e.Failure.Attempts > triesWhileHeld && !f.loads(e.URL) {
+			return false
+		}
+		if soon = f.holds(e.URL); !soon {
+			return false
+		}
+	}
+	return soon
+}
+
+// holds reports whether a process holds the model of an endpoint for the instances, and loads whether it does not yet.
+func (f fleet) holds(url serving.EndpointURL) bool {
+	return f.held(url, func(serving.EndpointReport) bool { return true })
+}
+
+func (f fleet) loads(url serving.EndpointURL) bool {
+	return f.held(url, func(e serving.EndpointReport) bool { return e.State != serving.StateReady })
+}
+
+func (f fleet) held(url serving.EndpointURL, is func(serving.EndpointReport) bool) bool {
+	return slices.ContainsFunc(f.instances, func(l liveState) bool {
+		return l.Role != "" && slices.ContainsFunc(l.Endpoints, func(e serving.EndpointReport) bool { return e.URL == url && is(e) })
+	})
 }
 
 // serves is serve for one instance.

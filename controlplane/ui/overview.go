@@ -133,7 +133,7 @@ func (v *visit) serviceRows() ([]serviceRow, error) {
 			continue
 		}
 		own[at] = append(own[at], i)
-		if i.Alive() {
+		if i.Alive() && i.Report.Role == "" {
 			rows[at].Instances++
 			for _, e := range i.Report.Endpoints {
 				rows[at].Add(e.Counts)

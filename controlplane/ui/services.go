@@ -247,6 +247,9 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 			continue
 		}
 		for _, report := range i.Report.Endpoints {
+			if i.Report.Role != "" && report.State == serving.StateReady {
+				continue // it answers no requests: what matters is why it cannot hold the model
+			}
 			url := string(report.URL)
 			row := rows[url]
 			if row == nil {

@@ -572,4 +572,4 @@ func (s silence) Error() string {
 }
 
 // Is reports it as the end of a deadline.
-func (silence) Is(target error) bool { return target == context.DeadlineExceeded } //nolint:errorlint // an identity
+func (silence) Is(target error) bool { return target == context.DeadlineExceeded }

@@ -11,6 +11,7 @@ import (
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/remote"
+	"clearmlserving/serving"
 )
 
 // Refusal is an error that a server has answered, in its own words.
@@ -20,6 +21,18 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%s (%s)", r.Text, r.Code) }
+
+// mostRefusal bounds the text of a server's error.
+const mostRefusal = 2000
+
+// refusal is a server's error. Of a traceback of Python it has the last line, which says what is wrong.
+func refusal(code codes.Code, text string) *Refusal {
+	text = strings.TrimSpace(text)
+	if strings.HasPrefix(text, "Traceback (most recent call last)") {
+		text = text[strings.LastIndexByte(text, '\n')+1:]
+	}
+	return &Refusal{Code: code, Text: serving.Shorten(text, mostRefusal)}
+}
 
 // Garbage is an answer that is not what the protocol says.
 type Garbage struct{ Err error }

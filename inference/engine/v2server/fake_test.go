@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -47,15 +48,15 @@ type fake struct {
 }
 
 // startGRPC starts a server over gRPC.
-func startGRPC(t testing.TB, address string, f *fake) *fake {
-	t.Helper()
+func startGRPC(tb testing.TB, address string, f *fake) *fake {
+	tb.Helper()
 	var err error
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) { // the port may still be in use
 		if f.listener, err = net.Listen("tcp", address); err == nil {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	f.server = grpc.NewServer(grpc.UnknownServiceHandler(f.handle), grpc.MaxRecvMsgSize(1<<30))
@@ -64,7 +65,7 @@ func startGRPC(t testing.TB, address string, f *fake) *fake {
 		defer close(done)
 		_ = f.server.Serve(f.listener)
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		f.server.Stop()
 		<-done
 	})
@@ -273,16 +274,16 @@ func (f *fake) serveREST(w http.ResponseWriter, r *http.Request) {
 }
 
 // startREST starts a server over HTTP.
-func startREST(t testing.TB, f *fake) (address string) {
-	t.Helper()
+func startREST(tb testing.TB, f *fake) (address string) {
+	tb.Helper()
 	server := httptest.NewServer(http.HandlerFunc(f.serveREST))
-	t.Cleanup(server.Close)
+	tb.Cleanup(server.Close)
 	return server.Listener.Addr().String()
 }
 
 // run runs an engine.
-func run(t testing.TB, o Options) *Engine {
-	t.Helper()
+func run(tb testing.TB, o Options) *Engine {
+	tb.Helper()
 	e := New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -290,7 +291,7 @@ func run(t testing.TB, o Options) *Engine {
 		defer close(done)
 		_ = e.Run(ctx, nil)
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		<-done
 	})
@@ -300,18 +301,16 @@ func run(t testing.TB, o Options) *Engine {
 // specOf is an endpoint of the engine v2.
 func specOf(model string, settings map[string]any) engine.Spec {
 	aux := map[string]any{"model": model}
-	for name, value := range settings {
-		aux[name] = value
-	}
+	maps.Copy(aux, settings)
 	return engine.Spec{URL: serving.EndpointURL(model), Endpoint: serving.Endpoint{EngineType: serving.EngineV2, ServingURL: model, AuxiliaryCfg: aux}}
 }
 
-func loaded(t testing.TB, e *Engine, spec engine.Spec) engine.Model {
-	t.Helper()
+func loaded(tb testing.TB, e *Engine, spec engine.Spec) engine.Model {
+	tb.Helper()
 	m, err := e.Load(context.Background(), spec)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = m.Close(context.Background()) })
+	tb.Cleanup(func() { _ = m.Close(context.Background()) })
 	return m
 }

@@ -238,7 +238,7 @@ func (e *ended) judge(over, err error) error {
 	case s.Code() == codes.ResourceExhausted && (!answered || strings.HasPrefix(s.Message(), "grpc: ")): // of this client
 		return &engine.Error{Kind: engine.KindTooLarge, Text: "the message is too large: " + s.Message()}
 	case answered:
-		return &Refusal{Code: s.Code(), Text: s.Message()}
+		return refusal(s.Code(), s.Message())
 	case e.peer.Addr == nil:
 		return remote.NotBegun(errors.New(grpcWords(err)))
 	case s.Code() == codes.Unavailable:

@@ -429,7 +429,7 @@ func read(next *piece) (answer, error) {
 	case err != nil:
 		return a, remote.Broken(&Garbage{err})
 	case failed != "":
-		return a, &Refusal{Code: codes.Internal, Text: failed}
+		return a, refusal(codes.Internal, failed)
 	}
 	return a, nil
 }

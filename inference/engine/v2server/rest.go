@@ -2,6 +2,7 @@ package v2server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -83,19 +84,10 @@ func (c *overREST) sign(request *http.Request) {
 	request.Header.Set("User-Agent", "clearml-serving")
 }
 
-// mostRefusal bounds the text of a server's error.
-const mostRefusal = 2000
-
 // refusalOf is a server's error.
 func refusalOf(response *http.Response, body []byte) error {
 	text := v2.ErrorOf(body[:min(len(body), mostMetadata)])
-	if len(text) > mostRefusal {
-		text = text[:mostRefusal]
-	}
-	if text == "" {
-		text = "status " + response.Status
-	}
-	return &Refusal{Code: codeOf(response.StatusCode), Text: text}
+	return refusal(codeOf(response.StatusCode), cmp.Or(text, "status "+response.Status))
 }
 
 // ready implements client.

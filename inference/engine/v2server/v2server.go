@@ -249,10 +249,16 @@ func (m *model) describe(ctx context.Context, configured engine.Signature) error
 		return err
 	}
 	var told description
-	err := m.pool.Do(ctx, func(ctx context.Context, use *remote.Use) (err error) {
-		told, err = m.client.describe(ctx, use, m.remote, m.version)
-		return err
-	})
+	var err error
+	for range m.pool.Addresses() { // a question about a model may be repeated, other than one to it
+		err = m.pool.Do(ctx, func(ctx context.Context, use *remote.Use) (err error) {
+			told, err = m.client.describe(ctx, use, m.remote, m.version)
+			return err
+		})
+		if !remote.Begun(err) || ctx.Err() != nil {
+			break
+		}
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)

@@ -44,6 +44,7 @@ func floats(values ...float32) engine.Tensor {
 
 func TestTheContractOfEngines(t *testing.T) {
 	protocols(t, &fake{}, func(t *testing.T, settings map[string]any) {
+		t.Helper()
 		body := func(i int) *engine.Request { return &engine.Request{Body: fmt.Appendf(nil, "[%d, 0.5]", i)} }
 		want := func(i int) string { return fmt.Sprintf("[%d.0,0.5]", i) }
 		e := enginetest.Engine{
@@ -68,19 +69,20 @@ func TestTheContractOfEngines(t *testing.T) {
 // sample has two elements of a datatype.
 func sample(d engine.Datatype) engine.Tensor {
 	t := engine.Tensor{Name: "in_" + string(d), Datatype: d, Shape: []int64{2}}
-	switch size := d.Size(); {
-	case d == engine.Bytes:
+	switch d {
+	case engine.Bytes:
 		t.Data = []byte("\x02\x00\x00\x00hi\x00\x00\x00\x00")
-	case d == engine.Bool:
+	case engine.Bool:
 		t.Data = []byte{1, 0}
 	default:
-		t.Data = append(bytes.Repeat([]byte{0x3c}, int(size)), make([]byte, size)...)
+		t.Data = append(bytes.Repeat([]byte{0x3c}, int(d.Size())), make([]byte, d.Size())...)
 	}
 	return t
 }
 
 func TestTensorsOfEveryTypePass(t *testing.T) {
 	protocols(t, &fake{}, func(t *testing.T, settings map[string]any) {
+		t.Helper()
 		m := loaded(t, run(t, Options{}), specOf("every", settings))
 		req := &engine.Request{ID: "q1"}
 		for _, d := range everyType {
@@ -146,6 +148,7 @@ func TestTypedContentsOfAnAnswerAreRead(t *testing.T) {
 
 func TestSeveralInputsAndOutputsHaveTheirNames(t *testing.T) {
 	protocols(t, &fake{}, func(t *testing.T, settings map[string]any) {
+		t.Helper()
 		spec := specOf("two", settings)
 		m := loaded(t, run(t, Options{}), spec)
 		resp, err := m.Infer(t.Context(), &engine.Request{Body: []byte(`{"b": ["x", "y"], "a": [1, 2]}`)})
@@ -170,6 +173,7 @@ func TestSeveralInputsAndOutputsHaveTheirNames(t *testing.T) {
 
 func TestAServerThatTellsNoInputsTakesANumericList(t *testing.T) {
 	protocols(t, &fake{}, func(t *testing.T, settings map[string]any) {
+		t.Helper()
 		m := loaded(t, run(t, Options{}), specOf("silent", settings))
 		resp, err := m.Infer(t.Context(), &engine.Request{Body: []byte(`[[1, 2.5], [3, 4]]`)})
 		if err != nil || string(resp.Body) != `[[1.0,2.5],[3.0,4.0]]` {
@@ -203,11 +207,13 @@ func TestALoadSaysWhatDoesNotFit(t *testing.T) {
 		"not ready":      {specOf("loading", map[string]any{"address": f.address()}), []string{"model 'loading' is not ready"}, false, true},
 		"another name": {
 			engine.Spec{URL: "echo", Endpoint: serving.Endpoint{EngineType: "v2", AuxiliaryCfg: map[string]any{"address": f.address()}, Tensors: serving.Tensors{InputName: []string{"z"}}}},
-			[]string{"no input 'z'", "it has 'x'"}, false, true,
+			[]string{"no input 'z'", "it has 'x'"},
+			false, true,
 		},
 		"another type": {
 			engine.Spec{URL: "echo", Endpoint: serving.Endpoint{EngineType: "v2", AuxiliaryCfg: map[string]any{"address": f.address()}, Tensors: serving.Tensors{InputName: []string{"x"}, InputType: []string{"int64"}}}},
-			[]string{"configured as INT64", "has FP32"}, false, true,
+			[]string{"configured as INT64", "has FP32"},
+			false, true,
 		},
 		"no key": {specOf("echo", map[string]any{"address": f.address(), "key_variable": "NO_SUCH"}), []string{"NO_SUCH"}, false, false},
 		"no CA":  {specOf("echo", map[string]any{"address": f.address(), "tls": "true", "tls_ca": "/nonexistent/ca.pem"}), []string{"tls_ca", "/nonexistent/ca.pem"}, false, false},
@@ -294,6 +300,7 @@ func TestACancelledRequestEndsAtTheServer(t *testing.T) {
 		return nil, ctx.Err()
 	}
 	protocols(t, f, func(t *testing.T, settings map[string]any) {
+		t.Helper()
 		m := loaded(t, run(t, Options{}), specOf("echo", settings))
 		ctx, cancel := context.WithCancel(t.Context())
 		before := f.asked.Load()
@@ -435,6 +442,7 @@ func TestRequestsAboveTheLimitAreRefused(t *testing.T) {
 
 func TestAnAnswerAboveTheLimitIsRefused(t *testing.T) {
 	protocols(t, &fake{}, func(t *testing.T, settings map[string]any) {
+		t.Helper()
 		m := loaded(t, run(t, Options{MaxAnswer: 10_000}), specOf("echo", settings))
 		_, err := m.Infer(t.Context(), &engine.Request{Tensors: []engine.Tensor{floats(make([]float32, 10_000)...)}})
 		if kindOf(err) != engine.KindTooLarge {
