@@ -244,7 +244,7 @@ func TestEnginesOpenAIFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	lines := bufio.NewReader(resp.Body)
 	if _, err := lines.ReadString('\n'); err != nil {
 		t.Fatal(err)
