@@ -55,7 +55,7 @@ package-check: venv-package ## check what make package has built: wheels, lintia
 	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
 
 .PHONY: package-test
-package-test: python-env ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
+package-test: venv-package ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
 	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
 	@packaging/test-install.sh $(CASES)
 
@@ -96,7 +96,7 @@ test: test-go test-python test-client test-e2e chaos-short ## every test, the wa
 .PHONY: test-go
 test-go: python-env venv-onnx venv-runtime ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_TEST_CONVERT=$(CURDIR)/.venv-onnx/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
 	$(GO) test -run PrometheusOwnTests ./timeseries/embedded # too slow with the race detector, and in one goroutine
 
 # ONNX Runtime for tests, from .venv-onnx.
@@ -210,6 +210,14 @@ engines-env: # the environments of the real engines
 e2e-engines: build python-env venv-sdk1 engines-env e2e-openai ## real engines beside the inference service: Triton, MLServer, another instance of ours, llama.cpp (e2e-openai); stopped, killed, restarted under load
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines' ./e2e
 
+.PHONY: venv-torchserve
+venv-torchserve: ## Python with TorchServe on the system's CPU build of torch (Debian's apt)
+	@scripts/torchserve-env.sh .venv-torchserve
+
+.PHONY: e2e-torchserve
+e2e-torchserve: build python-env venv-sdk1 venv-torchserve ## a real TorchServe: the engine, the role, faults; imported archives compared with it
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEnginesTorchServe' ./e2e
+
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
 	@scripts/perf-analyzer.sh $(PERF_ANALYZER) >/dev/null
@@ -224,8 +232,8 @@ venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances
 	@scripts/python-env.sh .venv-drift requirements/drift.txt
 
 .PHONY: native-study
-native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n)
-	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) \
+native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n, KINDS="one;two")
+	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) NATIVE_STUDY_KINDS="$(KINDS)" \
 	  $(GO) test -count=1 -timeout 3h -v -run '^TestModelsAnswerAsTheirLibraries$$' ./native
 
 .PHONY: drift-golden
@@ -299,6 +307,11 @@ images: image-programs ## build the container images with buildah or docker (TAR
 e2e-images: image-programs python-env ## build the images twice on base images made here, without a registry, and run them under limits (Debian, root)
 	@scripts/container-lab.sh
 	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
+
+.PHONY: compose-check
+compose-check: ## the compose files with compose-go, and Prometheus' configuration with promtool
+	@scripts/system-packages.sh promtool=prometheus
+	$(GO) test -count=1 -v ./docker
 
 .PHONY: image-lint
 image-lint: venv-hadolint ## hadolint over the Dockerfiles

@@ -4,8 +4,11 @@
 package batching
 
 import (
+	"cmp"
+	"maps"
 	"math"
 	"math/bits"
+	"slices"
 	"time"
 
 	"clearmlserving/serving"
@@ -27,6 +30,9 @@ const (
 	// estimate.
 	deadlineShare = 0.8
 )
+
+// mostSizes bounds the numbers of rows whose times are kept.
+const mostSizes = 1024
 
 // Measured is the measurement of an executed batch.
 type Measured struct {
@@ -51,6 +57,7 @@ type Policy struct {
 	batches    uint64
 	rows       uint64
 	sizes      [serving.BatchSizes]uint64
+	bySize     map[int]serving.BatchTimes
 	last       Measured
 	limit      int
 	why        string
@@ -58,7 +65,7 @@ type Policy struct {
 
 // NewPolicy returns a policy without measurements.
 func NewPolicy(c serving.Batching) *Policy {
-	return &Policy{Batching: c, perRequest: 1, limit: c.MaxRows, why: whySize}
+	return &Policy{Batching: c, perRequest: 1, limit: c.MaxRows, why: whySize, bySize: map[int]serving.BatchTimes{}}
 }
 
 // RowsPerRequest is the mean of the rows of recent requests.
@@ -72,6 +79,10 @@ func (p *Policy) Note(r Measured) {
 	p.batches++
 	p.rows += uint64(r.Rows)
 	p.sizes[min(bits.Len(uint(r.Rows-1)), len(p.sizes)-1)]++
+	if times, known := p.bySize[r.Rows]; known || len(p.bySize) < mostSizes {
+		times.Rows, times.Batches, times.Took = r.Rows, times.Batches+1, times.Took+r.Took
+		p.bySize[r.Rows] = times
+	}
 	p.last = r
 	p.perRequest += (float64(r.Rows)/float64(r.Requests) - p.perRequest) / 8
 	p.fit.add(r.Rows, r.Took)
@@ -89,6 +100,7 @@ func (p *Policy) Report() *serving.BatchingReport {
 	if p.fit.known() {
 		r.PerRowUS, r.PerBatchUS = p.fit.perRow/1e3, p.fit.perBatch/1e3
 	}
+	r.BySize = slices.SortedFunc(maps.Values(p.bySize), func(a, b serving.BatchTimes) int { return cmp.Compare(a.Rows, b.Rows) })
 	return &r
 }
 

@@ -85,6 +85,11 @@ func TestDeadlinesBoundABatchUnlessTheyCannotBeMet(t *testing.T) {
 		t.Errorf("no deadline leaves %v rows", got)
 	}
 	p.Note(Measured{Requests: 0, Rows: 5})
+	for i, b := range p.Report().BySize {
+		if want := (serving.BatchTimes{Rows: i + 1, Batches: 1, Took: time.Duration(1+10*(i+1)) * time.Millisecond}); b != want || len(p.Report().BySize) != 8 {
+			t.Errorf("%+v, want %+v", b, want)
+		}
+	}
 	if p.batches != 8 || p.rows != 36 || p.perRequest != 1 {
 		t.Errorf("%+v", p)
 	}

@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,5 +150,33 @@ func TestPerfAnalyzer(t *testing.T) {
 			}
 			t.Log(string(found[0]))
 		})
+	}
+}
+
+func TestProtocolsNvidiasClientsLoadAndUnloadModels(t *testing.T) {
+	s := install(t)
+	s.start(t, role{python: filepath.Join(root, ".venv-runtime/bin/python")})
+	t.Cleanup(func() { s.stop(t) })
+	id := createdID(t, s.must(t, "create"))
+	s.must(t, "--id", id, "config", "--model-control", "on")
+	flags := tensorFlags("int32", "[-1, 16]", []string{"INPUT0", "INPUT1"}, []string{"OUTPUT0", "OUTPUT1"})
+	for _, endpoint := range [][]string{{"simple"}, {"versions", "--version", "1"}, {"versions", "--version", "2"}} {
+		args := []string{"--id", id, "model", "add", "--engine", "custom", "--preprocess", filepath.Join(root, "e2e/testdata/protocols/simple.py"), "--wait", "--endpoint"}
+		s.must(t, append(append(args, endpoint...), flags...)...)
+	}
+	s.judge(t, "v2-triton", "judge_model_control.py", strings.TrimPrefix(s.urls["grpc"], "grpc://"))
+	// The command line takes back what a client has done.
+	if _, text := roundTrip("POST", s.urls["serve"]+"/v2/repository/models/simple/unload", "application/json", nil); !strings.Contains(text, `"unload":true`) {
+		t.Error(text)
+	}
+	s.eventually(t, patience, "the list tells it", func() error {
+		if text := s.must(t, "--id", id, "model", "list", "--verbose"); !strings.Contains(text, "unloaded by a client at") {
+			return errors.New(text)
+		}
+		return nil
+	})
+	s.must(t, "--id", id, "model", "load", "--endpoint", "simple", "--wait")
+	if status, text := roundTrip("GET", s.urls["serve"]+"/v2/models/simple/ready", "", nil); status != 200 {
+		t.Errorf("%d %s", status, text)
 	}
 }

@@ -2,7 +2,6 @@ package inference
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -20,8 +19,12 @@ import (
 const ServerName = "clearml-serving"
 
 // Extensions are those of the protocol that are served.
-func Extensions() []string {
-	return []string{"binary_tensor_data", "classification", "model_configuration", "model_repository(index)", "parameters", "statistics"}
+func (s *Service) Extensions() []string {
+	repository := "model_repository(index)"
+	if s.controls() {
+		repository = "model_repository"
+	}
+	return []string{"binary_tensor_data", "classification", "model_configuration", repository, "parameters", "statistics"}
 }
 
 // ServerMetadata describes the server.
@@ -146,7 +149,16 @@ type ModelStatistics struct {
 	InferenceCount uint64         `json:"inference_count"`
 	ExecutionCount uint64         `json:"execution_count"`
 	Inference      InferenceTimes `json:"inference_stats"`
-	Batches        []struct{}     `json:"batch_stats"`
+	Batches        []BatchTimes   `json:"batch_stats"`
+}
+
+// BatchTimes are the times of the batches of a number of rows, where requests are computed together. Input and output are
+// not told apart.
+type BatchTimes struct {
+	Rows          uint64 `json:"batch_size"`
+	ComputeInput  Spent  `json:"compute_input"`
+	ComputeInfer  Spent  `json:"compute_infer"`
+	ComputeOutput Spent  `json:"compute_output"`
 }
 
 // InferenceTimes are what the time of requests was used for. Input and output are reading and writing tensors.
@@ -197,7 +209,7 @@ func (s *Service) AllStatistics() *Statistics {
 
 // statisticsOf sums up the models of a name: those of a canary, or one.
 func statisticsOf(name, version string, models []*router.Live) ModelStatistics {
-	told := ModelStatistics{Name: name, Version: version, Batches: []struct{}{}}
+	told := ModelStatistics{Name: name, Version: version, Batches: []BatchTimes{}}
 	for _, live := range models {
 		if live == nil { // it has gone meanwhile
 			continue
@@ -206,6 +218,9 @@ func statisticsOf(name, version string, models []*router.Live) ModelStatistics {
 		batches := t.Answered
 		if report := live.Model.Status(); report.Batching != nil && report.Batching.Batches > 0 {
 			batches = min(batches, report.Batching.Batches)
+			for _, b := range report.Batching.BySize {
+				told.addBatches(uint64(b.Rows), b.Batches, b.Took) //nolint:gosec // positive
+			}
 		}
 		told.InferenceCount += t.Rows
 		told.ExecutionCount += batches
@@ -221,6 +236,18 @@ func statisticsOf(name, version string, models []*router.Live) ModelStatistics {
 		i.ComputeOutput.add(t.Answered, t.Encoded)
 	}
 	return told
+}
+
+// addBatches adds the batches of a number of rows of one of several models.
+func (m *ModelStatistics) addBatches(rows, batches uint64, took time.Duration) {
+	i, known := slices.BinarySearchFunc(m.Batches, rows, func(b BatchTimes, rows uint64) int { return cmp.Compare(b.Rows, rows) })
+	if !known {
+		m.Batches = slices.Insert(m.Batches, i, BatchTimes{Rows: rows})
+	}
+	b := &m.Batches[i]
+	b.ComputeInput.add(batches, 0)
+	b.ComputeInfer.add(batches, took)
+	b.ComputeOutput.add(batches, 0)
 }
 
 func (s *Spent) add(n uint64, took time.Duration) { s.Count, s.NS = s.Count+n, s.NS+took }
@@ -309,14 +336,4 @@ const (
 // isVersion reports whether the last part of a url is a version: a number.
 func isVersion(part string) bool {
 	return part != "" && strings.Trim(part, "0123456789") == ""
-}
-
-// RepositoryChange refuses to load or unload a model: the service's configuration decides about that.
-func (s *Service) RepositoryChange(name string, load bool) *Failure {
-	verb, instead := "unload", "clearml-serving model remove"
-	if load {
-		verb, instead = "load", "clearml-serving model add, or deploy"
-	}
-	return &Failure{Kind: KindForbidden, Text: fmt.Sprintf(
-		"model '%s' cannot be changed here: explicit model load / unload is not allowed. The configuration of the service decides which models are loaded; to %s one: %s", name, verb, instead)}
 }

@@ -29,6 +29,7 @@ type gate struct {
 // gateRules are the keys of one configuration. They are never changed.
 type gateRules struct {
 	required bool
+	control  bool // clients may load and unload models
 	// Keys are looked up by their digest. The time of the lookup depends on the digest
 	// of the sent key, which reveals nothing about the stored digests.
 	keys map[serving.KeyDigest]*gateKey
@@ -41,7 +42,7 @@ type gateKey struct {
 
 // follow applies a configuration: it holds from the next request on.
 func (g *gate) follow(access serving.Access) {
-	next := &gateRules{required: access.Required, keys: make(map[serving.KeyDigest]*gateKey, len(access.Keys))}
+	next := &gateRules{required: access.Required, control: access.ModelControl, keys: make(map[serving.KeyDigest]*gateKey, len(access.Keys))}
 	for id, k := range access.Keys {
 		next.keys[k.Digest] = &gateKey{id, k}
 	}
@@ -68,6 +69,49 @@ func (g *gate) admit(h Head) *Failure {
 // some endpoints is not enough.
 func (g *gate) admitToService(h Head) *Failure {
 	return g.check(h, (*serving.AccessKey).Everywhere)
+}
+
+// admitToControl checks whether a client may load and unload the models of an endpoint. Without keys, it may if only this
+// machine, or a client with a certificate, can be that client.
+func (g *gate) admitToControl(h Head) *Failure {
+	rules := g.rules.Load()
+	switch {
+	case rules == nil || !rules.control:
+		if refused := g.admit(h); refused != nil {
+			return refused
+		}
+		return controlRefused(h, "Clients may do it after: clearml-serving config --model-control on; operators with: clearml-serving model load, or unload")
+	case !rules.required && g.exposed:
+		return controlRefused(h, "Other machines can reach this instance, and requests need no key: clearml-serving config --auth on, and auth create --model-control")
+	}
+	if refused := g.admit(h); refused != nil || !rules.required {
+		return refused
+	}
+	if key, err := rules.find(h.Key, g.now); err != nil || !key.ModelControl {
+		g.refused.Add(1)
+		return controlRefused(h, "The key may not do it: clearml-serving auth create --model-control makes one that may")
+	}
+	return nil
+}
+
+func controlRefused(h Head, why string) *Failure {
+	return &Failure{Kind: KindForbidden, Text: fmt.Sprintf("model '%s' cannot be changed here: explicit model load / unload is not allowed. %s", h.Endpoint, why)}
+}
+
+// controls reports whether models may be loaded and unloaded at all.
+func (g *gate) controls() bool {
+	rules := g.rules.Load()
+	return rules != nil && rules.control && (rules.required || !g.exposed)
+}
+
+// clientOf names the client of a key for the record of what it has done.
+func (g *gate) clientOf(secret string) string {
+	if rules := g.rules.Load(); rules != nil {
+		if key, err := rules.find(secret, g.now); err == nil {
+			return "key " + key.id
+		}
+	}
+	return "a client"
 }
 
 func (g *gate) check(h Head, opens func(*serving.AccessKey) bool) *Failure {

@@ -53,6 +53,8 @@ type Options struct {
 	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)
 	// Rollout describes the steps of a canary. nil: no canary has any.
 	Rollout func(serving.EndpointURL) *serving.RolloutReport
+	// Control loads and unloads endpoints for clients that may. nil: nobody may.
+	Control Control
 	// LogShare is the default share of requests whose variables are recorded, for endpoints and
 	// services without one. nil: all.
 	LogShare *float64

@@ -57,8 +57,8 @@ func testPython(tb testing.TB) string {
 func (e extracted) release() string { return e.Library + " " + e.Releases[e.Library] }
 
 // TestModelsAnswerAsTheirLibraries compares models of every kind with their libraries, bit by bit. NATIVE_STUDY are
-// Pythons with several releases, separated by spaces, and NATIVE_STUDY_ROWS the rows of each kind of rows: make
-// native-study.
+// Pythons with several releases, separated by spaces, NATIVE_STUDY_ROWS the rows of each kind of rows, and
+// NATIVE_STUDY_KINDS the kinds of models, separated by ";" (all): make native-study.
 func TestModelsAnswerAsTheirLibraries(t *testing.T) {
 	pythons, rows := strings.Fields(os.Getenv("NATIVE_STUDY")), 100
 	if len(pythons) == 0 {
@@ -68,10 +68,14 @@ func TestModelsAnswerAsTheirLibraries(t *testing.T) {
 	} else {
 		rows = 5000
 	}
+	var only []string
+	if named := os.Getenv("NATIVE_STUDY_KINDS"); named != "" {
+		only = strings.Split(named, ";")
+	}
 	var libraries, kinds []string
 	heads, cells := map[string][]string{}, map[string][]string{} // by library; by library and kind
 	for column, python := range pythons {
-		for _, e := range extract(t, python, rows) {
+		for _, e := range extract(t, python, rows, only...) {
 			if !slices.Contains(libraries, e.Library) {
 				libraries = append(libraries, e.Library)
 			}

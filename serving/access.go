@@ -18,9 +18,11 @@ import (
 // Access says who may send requests to the endpoints of a service.
 type Access struct {
 	// Required: a request needs one of the keys.
-	Required bool                 `record:"required,always"`
-	Keys     map[string]AccessKey // by id
-	Unknown  map[string]json.RawMessage
+	Required bool `record:"required,always"`
+	// ModelControl: clients may load and unload endpoints, if keys are required those with a key for it.
+	ModelControl bool                 `record:"model_control"`
+	Keys         map[string]AccessKey // by id
+	Unknown      map[string]json.RawMessage
 }
 
 // AccessKey is the stored form of a key: enough to recognise it, not to use it. A key has 256
@@ -32,7 +34,9 @@ type AccessKey struct {
 	Endpoints []string  `record:"endpoints"` // the endpoints that it opens, with all below them; none: every endpoint
 	Created   time.Time `record:"created"`
 	Expires   time.Time `record:"expires"` // zero: never
-	Unknown   map[string]json.RawMessage
+	// ModelControl: the key may also load and unload its endpoints, where Access allows it.
+	ModelControl bool `record:"model_control"`
+	Unknown      map[string]json.RawMessage
 }
 
 // KeyDigest is the SHA-256 of a key.
@@ -124,6 +128,12 @@ func (s *Service) RequireKeys(required bool) {
 	s.forget(SectionAccess, accessSettings)
 }
 
+// AllowModelControl sets whether clients may load and unload endpoints.
+func (s *Service) AllowModelControl(allowed bool) {
+	s.Access.ModelControl = allowed
+	s.forget(SectionAccess, accessSettings)
+}
+
 func (k AccessKey) validate() error {
 	if k.Digest == (KeyDigest{}) {
 		return &FieldError{Field: "sha256", Why: "is missing"}
@@ -148,7 +158,7 @@ func decodeAccess(s *Service, sections map[Section]json.RawMessage) {
 		}
 		var settings Access
 		if f.into(&settings); f.err == nil {
-			s.Access.Required, s.Access.Unknown = settings.Required, settings.Unknown
+			s.Access.Required, s.Access.ModelControl, s.Access.Unknown = settings.Required, settings.ModelControl, settings.Unknown
 		}
 		return AccessKey{}, f.err
 	})
@@ -193,7 +203,7 @@ func (f *fields) time(name string) time.Time {
 }
 
 func encodeAccess(into map[string]any, a Access) {
-	if a.Required || len(a.Unknown) > 0 {
+	if a.Required || a.ModelControl || len(a.Unknown) > 0 {
 		into[accessSettings] = recordOf(a)
 	}
 	for id, k := range a.Keys {

@@ -20,6 +20,7 @@ const (
 	StateRefused  State = "refused"  // the last good revision answers; a newer one was refused
 	StateLoading  State = "loading"  // it does not answer yet; a model that restarts its workers holds the requests
 	StateFailed   State = "failed"   // it does not answer
+	StateUnloaded State = "unloaded" // it does not answer, because somebody has taken it out of service
 	StateClosed   State = "closed"   // a model that has been replaced
 )
 
@@ -265,8 +266,9 @@ type TimesReport struct {
 // NativeReport describes the acceleration of a model.
 type NativeReport struct {
 	Setting Acceleration `json:"accelerate"`
-	// On: the model is computed in Go. Reason says why it is not.
+	// On: the model is computed in Go, or by what By names: ONNX Runtime. Reason says why it is not.
 	On     bool   `json:"on"`
+	By     string `json:"by,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	// Model is the model's class, Method the method that answers requests, Releases are those of the
 	// packages that the model was compared with.
@@ -327,16 +329,25 @@ type BatchingReport struct {
 	Batches   uint64 `json:"batches"`
 	Rows      uint64 `json:"-"` // of all batches
 	// Sizes counts the batches of up to 1, 2, 4, 8, ... rows; the last count has all larger ones.
-	Sizes        [BatchSizes]uint64 `json:"-"`
-	LastRows     int                `json:"last_rows"`
-	LastRequests int                `json:"last_requests"`
-	MeanRows     float64            `json:"mean_rows"`
+	Sizes [BatchSizes]uint64 `json:"-"`
+	// BySize has the batches of each number of rows, in ascending order; those of very many numbers are left out.
+	BySize       []BatchTimes `json:"-"`
+	LastRows     int          `json:"last_rows"`
+	LastRequests int          `json:"last_requests"`
+	MeanRows     float64      `json:"mean_rows"`
 	// A batch takes about PerBatchUS + rows * PerRowUS; both 0 while unknown.
 	PerRowUS   float64 `json:"us_per_row"`
 	PerBatchUS float64 `json:"us_per_batch"`
 	// Limit is how many rows the last batch could have, LimitedBy what said so.
 	Limit     int    `json:"limit"`
 	LimitedBy string `json:"limited_by"`
+}
+
+// BatchTimes are the batches of a number of rows.
+type BatchTimes struct {
+	Rows    int
+	Batches uint64
+	Took    time.Duration // by all of them
 }
 
 // MemoryReport is what all workers of an instance take, and what is done about it.
@@ -373,7 +384,9 @@ type CanaryReport struct {
 	URL     EndpointURL             `json:"endpoint"`
 	Shares  map[EndpointURL]float64 `json:"shares"`
 	Problem string                  `json:"problem,omitempty"`
-	Rollout *RolloutReport          `json:"rollout,omitempty"` // nil: it has no steps
+	// Loading: an endpoint that it chooses among is being loaded for the first time, and gets its share then.
+	Loading bool           `json:"loading,omitempty"`
+	Rollout *RolloutReport `json:"rollout,omitempty"` // nil: it has no steps
 	// Counts are those of the requests that came to none of the canary's endpoints.
 	Counts
 }

@@ -31,6 +31,7 @@ type PlannedEndpoint struct {
 	Code       *ModelCode    // code of the model, used instead of the preprocess artifact
 	State      RevisionState // of a version made by a monitoring: see MonitoredModel
 	Unready    bool          // a version that gets no share yet: other versions can answer
+	Unloaded   *Unloaded     // it is out of service; nil: it is not
 	Metrics    MetricLogging
 	Drift      DriftSettings
 	// Parameters are the settings of the service.
@@ -80,7 +81,9 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	}
 	usable := make(map[EndpointURL]bool, len(p.Endpoints))
 	for url, e := range p.Endpoints {
-		usable[url] = e.State != RevisionRefused && !e.Unready
+		e.Unloaded = s.unloaded(url, e)
+		p.Endpoints[url] = e
+		usable[url] = e.State != RevisionRefused && !e.Unready && e.Unloaded == nil
 	}
 	canaries := make(map[EndpointURL]bool, len(s.Canaries))
 	for key := range s.Canaries {

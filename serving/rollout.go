@@ -16,7 +16,7 @@ import (
 const AllEndpoints = "*"
 
 // EndpointOptions are settings for one URL that do not change answers: recording, golden samples,
-// shadow traffic, limits, feedback, request log, tools for agents. They are a configuration object of this product; the original ignores it.
+// shadow traffic, limits, feedback, request log, tools for agents, and whether it is loaded at all. They are a configuration object of this product; the original ignores it.
 type EndpointOptions struct {
 	Record *Record `record:"record"` // nil: off, as for the others
 	Golden *Golden `record:"golden"`
@@ -25,6 +25,7 @@ type EndpointOptions struct {
 	// Feedback keeps predictions for comparison with what turns out to be true.
 	Feedback *Feedback   `record:"feedback"`
 	Log      *RequestLog `record:"request_log"`
+	Unloaded *Unloaded   `record:"unloaded"`
 	// Tool offers the URL to agents, over the Model Context Protocol.
 	Tool    *Tool `record:"tool"`
 	Unknown map[string]json.RawMessage
@@ -79,7 +80,7 @@ type Shadow struct {
 }
 
 func (o EndpointOptions) empty() bool {
-	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && o.Feedback == nil && o.Log == nil && o.Tool == nil && len(o.Unknown) == 0
+	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && o.Feedback == nil && o.Log == nil && o.Tool == nil && o.Unloaded == nil && len(o.Unknown) == 0
 }
 
 // over returns o, with missing options taken from below.
@@ -90,6 +91,7 @@ func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
 	o.Limits = cmp.Or(o.Limits, below.Limits)
 	o.Feedback = cmp.Or(o.Feedback, below.Feedback)
 	o.Log = cmp.Or(o.Log, below.Log)
+	o.Unloaded = cmp.Or(o.Unloaded, below.Unloaded)
 	return o
 }
 

@@ -188,7 +188,9 @@ func (s scrape) canary(r route, t *meter) {
 
 func (s scrape) endpoint(e serving.EndpointReport) {
 	s.of(requestsInProgress, e.URL, float64(e.InUse))
-	s.of(endpointReady, e.URL, oneIf(e.State == serving.StateReady))
+	if e.State != serving.StateUnloaded { // nothing is wrong with it
+		s.of(endpointReady, e.URL, oneIf(e.State == serving.StateReady))
+	}
 	s.of(endpointInfo, e.URL, 1, e.Engine, string(e.ModelID), strconv.Itoa(e.Revision))
 	s.of(queuedRequest, e.URL, float64(e.Model.Queued))
 	s.of(queueLimit, e.URL, float64(e.Model.MaxQueue))

@@ -35,6 +35,7 @@ when nobody uses it any more. Running instances follow within seconds.`,
 func authCreateCommand(a *app) *cobra.Command {
 	var endpoints []string
 	var label, expires string
+	var control bool
 	var life time.Duration
 	cmd := &cobra.Command{
 		Use:   "create",
@@ -54,12 +55,13 @@ needed to recognise it, not the key itself.`,
 	flags.Var(wordList(&endpoints), "endpoint", "names under /serve/ that the key opens, with their versions and all below them (default: every endpoint)")
 	flags.StringVar(&label, "label", "", "what the key is for, shown by auth list")
 	flags.StringVar(&expires, "expires", "", "how long it is good for, as in 90d or 12h (default: until it is revoked)")
+	flags.BoolVar(&control, "model-control", false, "the key may also load and unload its endpoints (see config --model-control)")
 	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
 		for _, e := range endpoints {
 			a.warnOfMissingEndpoint(s, e)
 		}
 		secret, id := serving.NewAccessKey()
-		key := serving.AccessKey{Digest: serving.DigestOf(secret), Endpoints: endpoints, Label: label, Created: time.Now().UTC().Truncate(time.Second)}
+		key := serving.AccessKey{Digest: serving.DigestOf(secret), Endpoints: endpoints, Label: label, Created: time.Now().UTC().Truncate(time.Second), ModelControl: control}
 		if life > 0 {
 			key.Expires = key.Created.Add(life)
 		}
@@ -108,6 +110,9 @@ func (a *app) authList(_ context.Context, s *operations.Service) (object, error)
 		opens := "every endpoint"
 		if !k.Everywhere() {
 			opens = strings.Join(k.Endpoints, ", ")
+		}
+		if k.ModelControl {
+			opens += " (and loads them)"
 		}
 		rows = append(rows, []string{id, k.Label, opens, day(k.Created, ""), expires})
 		shown = append(shown, append(object{{"key_id", id}}, append(showRecord(k), field{"expired", k.Expired(now)})...))
@@ -162,6 +167,27 @@ func (a *app) requireKeys(ctx context.Context, s *operations.Service, required b
 	if len(s.Config.Access.Keys) == 0 {
 		a.print.notice("Warning: there is no key yet, every request is refused; clearml-serving auth create makes one")
 	}
+	return nil
+}
+
+// allowModelControl is config --model-control.
+func (a *app) allowModelControl(ctx context.Context, s *operations.Service, allowed bool) error {
+	err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
+		c.AllowModelControl(allowed)
+		return serving.SectionAccess, nil
+	})
+	if err != nil {
+		return err
+	}
+	if !allowed {
+		a.print.line("Configuring serving service [id=%s] model_control=off: clients cannot load and unload endpoints", s.Doc.ID)
+		return nil
+	}
+	who := "every client of an instance that only its own machine can reach"
+	if s.Config.Access.Required {
+		who = "clients with a key of auth create --model-control"
+	}
+	a.print.line("Configuring serving service [id=%s] model_control=on: %s may load and unload endpoints", s.Doc.ID, who)
 	return nil
 }
 

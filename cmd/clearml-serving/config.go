@@ -27,12 +27,15 @@ var serviceSettings = []serviceSetting{
 	{"metric-log-freq", serving.ParamMetricLoggingFreq, "float", "metric_log_freq", "share of the requests whose variables are logged, 0 to 1", true},
 }
 
+// switches are the settings that are on or off.
+var switches = []string{"auth", "model-control"} //nolint:gochecknoglobals // a constant list
+
 // onlyStored is said of what the stored configuration may hold although no instance of
 // this version reads it.
 const onlyStored = "stored for the Python product; instances of this version do not use it"
 
 func configCommand(a *app) *cobra.Command {
-	var auth string
+	var auth, control string
 	var logFreq float64
 	texts := map[string]*string{}
 	cmd := &cobra.Command{
@@ -56,12 +59,16 @@ value ("") takes a setting away.
 	}
 	flags.StringVar(&auth, "auth", "", "whether requests need a key, on or off (see auth create)")
 	mark(flags, "auth", markOurs)
+	flags.StringVar(&control, "model-control", "", "whether clients of the Open Inference Protocol may load and unload endpoints, on or off (see auth create)")
+	mark(flags, "model-control", markOurs)
 	cmd.PreRunE = func(*cobra.Command, []string) error {
 		if math.IsNaN(logFreq) || logFreq < 0 || logFreq > 1 {
 			return &serving.FieldError{Field: serving.ParamMetricLoggingFreq, Value: pyFloat(logFreq), Why: "is not a share of requests: give a number from 0 to 1"}
 		}
-		if flags.Changed("auth") && auth != "on" && auth != "off" {
-			return hint(fmt.Errorf("--auth %s: give on or off", pyText(auth)), "Try: clearml-serving config --auth on")
+		for _, name := range switches {
+			if value, err := flags.GetString(name); err != nil || flags.Changed(name) && value != "on" && value != "off" {
+				return hint(fmt.Errorf("--%s %s: give on or off", name, pyText(value)), "Try: clearml-serving config --%s on", name)
+			}
 		}
 		return nil
 	}
@@ -94,13 +101,19 @@ value ("") takes a setting away.
 			}
 			changed = append(changed, field{"auth", auth})
 		}
+		if flags.Changed("model-control") {
+			if err := a.allowModelControl(ctx, s, control == "on"); err != nil {
+				return change{}, err
+			}
+			changed = append(changed, field{"model_control", control})
+		}
 		return change{result: object{{"changed", changed}}}, nil
 	})
 	edit := cmd.RunE
 	show := a.reads(cmd, a.showConfig).RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		given := slices.ContainsFunc(serviceSettings, func(s serviceSetting) bool { return flags.Changed(s.flag) })
-		if given || flags.Changed("auth") {
+		if given || slices.ContainsFunc(switches, flags.Changed) {
 			return edit(cmd, args)
 		}
 		return show(cmd, args)
@@ -111,12 +124,15 @@ value ("") takes a setting away.
 // showConfig prints the settings of a service.
 func (a *app) showConfig(_ context.Context, s *operations.Service) (object, error) {
 	a.print.line("Settings of serving service '%s' id=%s", s.Doc.Name, s.Doc.ID)
-	auth := "off"
-	if s.Config.Access.Required {
-		auth = "on"
+	word := func(on bool) string {
+		if on {
+			return "on"
+		}
+		return "off"
 	}
-	rows := [][]string{{"auth", auth, plural(len(s.Config.Access.Keys), "key")}}
-	settings := object{{"auth", auth}}
+	auth, control := word(s.Config.Access.Required), word(s.Config.Access.ModelControl)
+	rows := [][]string{{"auth", auth, plural(len(s.Config.Access.Keys), "key")}, {"model-control", control, ""}}
+	settings := object{{"auth", auth}, {"model_control", control}}
 	for _, setting := range serviceSettings {
 		value, note := s.Doc.General[setting.name], ""
 		if value != "" && !setting.used {

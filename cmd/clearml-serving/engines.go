@@ -42,10 +42,11 @@ func availableEngines() []string {
 // loaders makes the engines. Those of Python are workers, and code for what user code sees of them. What is extracted
 // from models is kept in dir, or was when made; libraries that were installed are in home.
 func (a *app) loaders(dir, home string, made madeFolders, workers *python.Engine, code engine.Loader, log *slog.Logger) (l loaders, err error) {
-	l = loaders{python: code, models: acceleratedEngine(dir, made, code, workers, log), graph: graph.New(log)}
-	if l.onnx, err = a.onnxEngine(home, workers, log); err != nil {
+	onnx, err := a.onnxEngine(home, workers, log)
+	if err != nil {
 		return l, err
 	}
+	l = loaders{python: code, onnx: onnx, models: acceleratedEngine(dir, made, code, workers, onnx, log), graph: graph.New(log)}
 	if l.servers, err = a.v2Engine(workers, log); err != nil {
 		return l, err
 	}

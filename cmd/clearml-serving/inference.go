@@ -23,6 +23,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/native"
+	"clearmlserving/inference/engine/onnx"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/engine/v2server"
 	"clearmlserving/inference/grpcfront"
@@ -30,6 +31,7 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
 	"clearmlserving/inference/rollout"
+	"clearmlserving/operations"
 	"clearmlserving/process"
 	"clearmlserving/recurring"
 	"clearmlserving/serving"
@@ -221,6 +223,17 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		transport, err := a.transport()
 		if err != nil {
 			return nil, err
+		}
+		o.Control = func(ctx context.Context, id string, name serving.EndpointURL, load bool, by string) ([]serving.EndpointURL, error) {
+			s, err := operations.Open(ctx, client, id)
+			if err != nil {
+				return nil, err
+			}
+			urls, err := s.SetLoaded(ctx, name, load, by)
+			if changed != nil {
+				changed()
+			}
+			return urls, err
 		}
 		hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 		decider = rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
@@ -416,10 +429,11 @@ func (a *app) restOptions() (rest.Options, error) {
 	}, errors.Join(err, err2, err3, err4)
 }
 
-// acceleratedEngine computes models in Go whose endpoints ask for it, and leaves the others to inPython.
+// acceleratedEngine computes models in Go whose endpoints ask for it, or converts them, and leaves the others to inPython.
 // What was proven when an image was built is not proven again.
-func acceleratedEngine(dataDir string, made madeFolders, inPython engine.Loader, workers *python.Engine, log *slog.Logger) *native.Engine {
+func acceleratedEngine(dataDir string, made madeFolders, inPython engine.Loader, workers *python.Engine, converted *onnx.Engine, log *slog.Logger) *native.Engine {
 	o := native.Options{
+		ONNX: converted, ONNXRuntime: converted.Library,
 		Python: inPython, Workers: workers, Host: workers.Host(), Dir: filepath.Join(dataDir, "native"), Made: made.native, RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
 	}
 	if made.writes && made.native != "" {

@@ -11,7 +11,7 @@ func modelCommand(a *app) *cobra.Command {
 		Example: `  clearml-serving model add --engine sklearn --endpoint test_model --name "train sklearn model" --project "serving examples"
   clearml-serving model list`,
 	},
-		modelListCommand(a), modelAddCommand(a), modelGraphCommand(a), modelRemoveCommand(a), modelUploadCommand(a), modelImportCommand(a),
+		modelListCommand(a), modelAddCommand(a), modelGraphCommand(a), modelRemoveCommand(a), modelLoadCommand(a), modelUnloadCommand(a), modelUploadCommand(a), modelImportCommand(a),
 		modelCanaryCommand(a), modelAutoUpdateCommand(a),
 		modelHistoryCommand(a), modelShowCommand(a), modelDiffCommand(a), modelRollbackCommand(a),
 		modelRecordCommand(a), modelLogCommand(a), modelGoldenCommand(a), modelShadowCommand(a), modelLimitsCommand(a), modelToolCommand(a),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -18,7 +19,7 @@ func (a *app) printNative(f fleet) {
 			if n == nil {
 				continue
 			}
-			by := "Go"
+			by := cmp.Or(n.By, "Go")
 			if !n.On {
 				by = "Python"
 			}

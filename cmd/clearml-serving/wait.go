@@ -291,7 +291,11 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 		}
 	}
 	for _, c := range l.Canaries {
-		if wanted[c.URL] && len(c.Shares) == 0 {
+		switch {
+		case !wanted[c.URL]:
+		case c.Loading:
+			return false, fmt.Sprintf("an endpoint of canary '%s' is loading", c.URL), nil
+		case len(c.Shares) == 0:
 			return false, "", fmt.Errorf("canary '%s' has nothing to choose from: %s", c.URL, c.Problem)
 		}
 	}

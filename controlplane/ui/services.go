@@ -284,7 +284,7 @@ const statePending serving.State = "pending"
 
 // sum sets the state to the worst one of all instances, and adds up the counts.
 func (row *endpointRow) sum() {
-	worst := []serving.State{serving.StateFailed, serving.StateRefused, serving.StateDegraded, serving.StateUpdating, serving.StateLoading, serving.StateReady}
+	worst := []serving.State{serving.StateFailed, serving.StateRefused, serving.StateDegraded, serving.StateUpdating, serving.StateLoading, serving.StateUnloaded, serving.StateReady}
 	row.State = "not served"
 	at := len(worst)
 	for _, live := range row.Live {

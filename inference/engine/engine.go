@@ -192,6 +192,8 @@ type Spec struct {
 	Restore func(ctx context.Context, distrust bool) error
 	// Limits bound the endpoint's resources, nil: the instance's limits.
 	Limits *serving.Limits
+	// Recorded returns golden samples and recorded requests of the endpoint, for engines that compare answers. nil: there are none.
+	Recorded func() []serving.Exchange
 	// Parameters are the settings of the service that the endpoint's engine reads.
 	Parameters serving.Parameters
 }

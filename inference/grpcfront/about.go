@@ -4,9 +4,13 @@ import (
 	"cmp"
 	"context"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"clearmlserving/inference"
 	"clearmlserving/inference/grpcfront/pb"
 	"clearmlserving/inference/grpcfront/pb/repository"
+	"clearmlserving/serving"
 )
 
 // serverLive answers ServerLive.
@@ -22,7 +26,7 @@ func (f *Front) serverReady(context.Context, *pb.ServerReadyRequest) (*pb.Server
 
 // serverMetadata answers ServerMetadata.
 func (f *Front) serverMetadata(context.Context, *pb.ServerMetadataRequest) (*pb.ServerMetadataResponse, error) {
-	return &pb.ServerMetadataResponse{Name: inference.ServerName, Version: cmp.Or(f.o.Version, "unknown"), Extensions: inference.Extensions()}, nil
+	return &pb.ServerMetadataResponse{Name: inference.ServerName, Version: cmp.Or(f.o.Version, "unknown"), Extensions: f.core.Extensions()}, nil
 }
 
 // about is the head of a question about a model.
@@ -94,12 +98,17 @@ func (f *Front) modelStatistics(ctx context.Context, q *pb.ModelStatisticsReques
 	answer := &pb.ModelStatisticsResponse{}
 	for _, m := range all.Models {
 		i := m.Inference
+		var batches []*pb.InferBatchStatistics
+		for _, b := range m.Batches {
+			batches = append(batches, &pb.InferBatchStatistics{BatchSize: b.Rows, ComputeInput: spent(b.ComputeInput), ComputeInfer: spent(b.ComputeInfer), ComputeOutput: spent(b.ComputeOutput)})
+		}
 		answer.ModelStats = append(answer.ModelStats, &pb.ModelStatistics{
 			Name: valid(m.Name), Version: valid(m.Version), LastInference: uint64(m.LastInference), InferenceCount: m.InferenceCount, ExecutionCount: m.ExecutionCount, //nolint:gosec // a time after 1970
 			InferenceStats: &pb.InferStatistics{
 				Success: spent(i.Success), Fail: spent(i.Fail), Queue: spent(i.Queue), ComputeInput: spent(i.ComputeInput), ComputeInfer: spent(i.ComputeInfer),
 				ComputeOutput: spent(i.ComputeOutput), CacheHit: spent(i.CacheHit), CacheMiss: spent(i.CacheMiss),
 			},
+			BatchStats: batches,
 		})
 	}
 	return answer, nil
@@ -123,10 +132,9 @@ func (f *Front) repositoryIndex(ctx context.Context, q *pb.RepositoryIndexReques
 
 // change loads or unloads a model.
 func (f *Front) change(ctx context.Context, name string, load bool) error {
-	if refused := f.core.AuthorizeService(f.head(ctx, "")); refused != nil {
-		return f.fail(ctx, refused)
-	}
-	if failure := f.core.RepositoryChange(name, load); failure != nil {
+	head := f.head(ctx, first(ctx, "x-request-id"))
+	head.Endpoint = serving.CleanURL(name)
+	if failure := f.core.RepositoryChange(ctx, head, load); failure != nil {
 		return f.fail(ctx, failure)
 	}
 	return nil
@@ -135,6 +143,11 @@ func (f *Front) change(ctx context.Context, name string, load bool) error {
 // repositoryLoad answers RepositoryModelLoad. KServe's clients send the name as the first field.
 func (f *Front) repositoryLoad(ctx context.Context, q *pb.RepositoryModelLoadRequest) (*pb.RepositoryModelLoadResponse, error) {
 	name := cmp.Or(q.GetModelName(), q.GetRepositoryName())
+	for parameter := range q.GetParameters() {
+		if inference.OverridesModel(parameter) {
+			return nil, status.Error(codes.InvalidArgument, inference.ErrOverride)
+		}
+	}
 	if err := f.change(ctx, name, true); err != nil {
 		return nil, err
 	}

@@ -58,7 +58,12 @@ type fakeModel struct {
 	url serving.EndpointURL
 }
 
-func (m *fakeModel) Status() serving.ModelReport { return serving.ModelReport{State: "ready"} }
+func (m *fakeModel) Status() serving.ModelReport {
+	if m.url == "batched" {
+		return serving.ModelReport{State: "ready", Batching: &serving.BatchingReport{Batches: 3, BySize: []serving.BatchTimes{{Rows: 1, Batches: 2, Took: 5}, {Rows: 7, Batches: 1, Took: 6}}}}
+	}
+	return serving.ModelReport{State: "ready"}
+}
 func (m *fakeModel) Close(context.Context) error { return nil }
 
 func (m *fakeModel) Signature() engine.Signature {

@@ -66,6 +66,26 @@ func TestTheServerAndItsModelsAreDescribed(t *testing.T) {
 	}
 }
 
+func TestStatisticsHaveTheSizesOfBatches(t *testing.T) {
+	r := start(t, nil, "batched", "echo")
+	for name, want := range map[string]int{"batched": 2, "echo": 0} {
+		var s pb.ModelStatisticsResponse
+		if err := r.call(t, "ModelStatistics", &pb.ModelStatisticsRequest{Name: name}, &s); err != nil {
+			t.Fatal(err)
+		}
+		batches := s.GetModelStats()[0].GetBatchStats()
+		if len(batches) != want {
+			t.Fatalf("%s: %v", name, batches)
+		}
+		if want == 0 {
+			continue
+		}
+		if b := batches[1]; b.GetBatchSize() != 7 || b.GetComputeInfer().GetCount() != 1 || b.GetComputeInfer().GetNs() != 6 || b.GetComputeInput().GetCount() != 1 {
+			t.Errorf("%v", b)
+		}
+	}
+}
+
 func TestModelsAreListedButNotChanged(t *testing.T) {
 	r := start(t, nil, "echo", "seen/3", "broken")
 	var index pb.RepositoryIndexResponse

@@ -180,7 +180,7 @@ func (f *Front) receive(ctx context.Context, receive func(any) error, to any, le
 		return err
 	case <-refused:
 		go func() {
-			_ = <-received // the client has its answer
+			<-received //nolint:errcheck // the client has its answer
 			left()
 		}()
 		return f.fail(ctx, errTooMany)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -166,6 +167,12 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 			result.failure = &serving.LoadFailure{Step: stepGolden, Reason: err.Error()}
 			return result
 		}
+	}
+	spec.Recorded = func() []serving.Exchange {
+		if r.o.Recorded == nil {
+			return samples
+		}
+		return append(slices.Clip(samples), r.o.Recorded(url)...)
 	}
 	if preparer, ok := r.o.Loader.(engine.Preparer); ok {
 		if err := preparer.Prepare(ctx, spec); err != nil {

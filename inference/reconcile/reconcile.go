@@ -391,6 +391,11 @@ func (r *Reconciler) apply(state *State) {
 	r.leaveOthers(&plan)
 	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
 	wanted := r.choose(state, service, plan, share)
+	for url, e := range plan.Endpoints {
+		if e.Unloaded != nil {
+			delete(wanted, url)
+		}
+	}
 	for _, url := range r.urls() {
 		if _, stays := wanted[url]; stays {
 			continue
@@ -398,7 +403,11 @@ func (r *Reconciler) apply(state *State) {
 		e := r.entries[url]
 		delete(r.entries, url)
 		e.cancelLoad()
-		r.o.Logger.Info("endpoint removed", "endpoint", url)
+		if plan.Endpoints[url].Unloaded != nil {
+			r.o.Logger.Info("endpoint unloaded", "endpoint", url)
+		} else {
+			r.o.Logger.Info("endpoint removed", "endpoint", url)
+		}
 		defer r.retire(e.live, e.held) // after the snapshot without it is in place
 	}
 	for url, w := range wanted {
@@ -477,6 +486,11 @@ func (r *Reconciler) swap() {
 	}
 	for url, reason := range r.plan.Unusable {
 		s.Waiting[url] = router.Obstacle{Reason: reason}
+	}
+	for url, e := range r.plan.Endpoints {
+		if e.Unloaded != nil {
+			s.Waiting[url] = router.Obstacle{Unloaded: true, Reason: e.Unloaded.Reason()}
+		}
 	}
 	for url, e := range r.entries {
 		if e.live != nil {

@@ -1,6 +1,9 @@
 package reconcile
 
 import (
+	"cmp"
+	"slices"
+
 	"clearmlserving/inference/router"
 	"clearmlserving/serving"
 )
@@ -26,8 +29,7 @@ func report(s serving.Status, snapshot *router.Snapshot) (_ serving.Status, clos
 		e.Counts = snapshot.Waiting[e.URL].Stats.Counts()
 		if live, ok := snapshot.Models[e.URL]; ok {
 			e.Counts, e.InUse, e.Model = live.Stats.Counts(), live.InUse(), live.Model.Status()
-			signature, _ := live.Signature()
-			e.Signature = signatureReport(signature)
+			e.Signature = live.SignatureReport(signatureReport)
 			closed = closed || e.Model.State == serving.StateClosed
 			if e.State == serving.StateReady && e.Model.State != "" {
 				e.State = e.Model.State
@@ -77,8 +79,26 @@ func (r *Reconciler) publish() {
 		}
 		s.Endpoints = append(s.Endpoints, status)
 	}
+	for url, e := range r.plan.Endpoints {
+		if e.Unloaded != nil {
+			s.Endpoints = append(s.Endpoints, serving.EndpointReport{
+				URL: url, Engine: e.EngineType, ModelID: e.ModelID, Monitoring: e.Monitoring, State: serving.StateUnloaded,
+				Model: serving.ModelReport{State: serving.StateUnloaded, Reason: e.Unloaded.Reason()},
+			})
+		}
+	}
+	slices.SortFunc(s.Endpoints, func(a, b serving.EndpointReport) int { return cmp.Compare(a.URL, b.URL) })
 	for url, c := range r.canaries {
-		s.Canaries = append(s.Canaries, serving.CanaryReport{URL: url, Shares: c.Shares(), Problem: r.plan.Canaries[url].Problem})
+		table := r.plan.Canaries[url]
+		told := serving.CanaryReport{URL: url, Shares: c.Shares(), Problem: table.Problem}
+		for _, target := range table.Targets {
+			e := r.entries[target]
+			told.Loading = told.Loading || e != nil && e.live == nil && e.failure == nil
+		}
+		if _, err := c.Main(); err != nil && told.Problem == "" && !told.Loading {
+			told.Problem = err.Error() // of the endpoints
+		}
+		s.Canaries = append(s.Canaries, told)
 	}
 	r.status.Store(s)
 	for _, f := range r.o.Followers {

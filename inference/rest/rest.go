@@ -213,7 +213,7 @@ func (f handler) Refused(h *listener.Head, status int) {
 // Refusal implements listener.Refuser.
 func (f handler) Refusal(h *listener.Head, status int, text string) *listener.Response {
 	switch h.Admitted.(type) {
-	case *v1question, *v2question, v2index:
+	case *v1question, *v2question, v2index, *v2change:
 		return f.origins.mark(h, v2Error(status, text))
 	case *openAIQuestion:
 		return f.origins.mark(h, openAIProblem(openaiapi.ProblemOf(status, text)))
@@ -236,6 +236,8 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		return f.answerV1(ctx, r, admitted)
 	case v2index:
 		return f.answerIndex(r.Body)
+	case *v2change:
+		return f.changeModel(ctx, admitted, r.Body)
 	case mcpMessage:
 		return f.answerMCP(ctx, r)
 	case *openAIQuestion:

@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
 	v2 "clearmlserving/inference/v2"
+	"clearmlserving/serving"
 )
 
 // The Open Inference Protocol (V2). A model's name is the URL of an endpoint, which may have slashes.
@@ -130,17 +132,24 @@ type v2index struct{}
 
 // routeRepository answers the protocol's extension for repositories of models.
 func (f *Front) routeRepository(h *listener.Head, path string) *listener.Response {
-	if refused := f.core.AuthorizeService(head(h, "")); refused != nil {
-		return v2Refuse(refused)
-	}
 	model, isModel := strings.CutPrefix(path, "models/")
 	name, load := strings.CutSuffix(model, "/load")
 	unload := false
 	if !load {
 		name, unload = strings.CutSuffix(model, "/unload")
 	}
+	changes := isModel && (load || unload)
+	about := head(h, serving.CleanURL(name))
+	var refused *inference.Failure
+	if changes && h.Method == http.MethodPost {
+		refused = f.core.AuthorizeControl(about)
+	} else {
+		refused = f.core.AuthorizeService(head(h, ""))
+	}
 	switch {
-	case path != "index" && !(isModel && (load || unload)):
+	case refused != nil:
+		return v2Refuse(refused)
+	case path != "index" && !changes:
 		return v2Error(http.StatusNotFound, "the repository has no such path: "+strconv.QuoteToASCII(h.Path))
 	case h.Method != http.MethodPost:
 		return v2NotAllowed(http.MethodPost)
@@ -148,7 +157,40 @@ func (f *Front) routeRepository(h *listener.Head, path string) *listener.Respons
 		h.Admitted = v2index{}
 		return nil
 	}
-	return v2Refuse(f.core.RepositoryChange(name, load))
+	h.Admitted = &v2change{about, name, load}
+	return nil
+}
+
+// v2change is an admitted request to load or unload a model.
+type v2change struct {
+	about inference.Head
+	name  string
+	load  bool
+}
+
+// changeModel answers an admitted request to load or unload a model.
+func (f *Front) changeModel(ctx context.Context, c *v2change, body []byte) *listener.Response {
+	var asked struct {
+		Parameters map[string]json.RawMessage `json:"parameters"`
+	}
+	if len(bytes.TrimSpace(body)) > 0 {
+		if err := json.Unmarshal(body, &asked); err != nil {
+			return v2Error(http.StatusBadRequest, "the body is not like {\"parameters\": {}}: "+err.Error())
+		}
+	}
+	for parameter := range asked.Parameters {
+		if c.load && inference.OverridesModel(parameter) {
+			return v2Error(http.StatusBadRequest, inference.ErrOverride)
+		}
+	}
+	if failure := f.core.RepositoryChange(ctx, c.about, c.load); failure != nil {
+		return v2Refuse(failure)
+	}
+	verb := "unload"
+	if c.load {
+		verb = "load"
+	}
+	return compact(http.StatusOK, map[string]any{"name": c.name, verb: true})
 }
 
 // answerIndex answers an admitted request for the list of models, whose body may ask for ready ones only.
@@ -165,7 +207,7 @@ func (f *Front) answerIndex(body []byte) *listener.Response {
 }
 
 func (f *Front) v2Server(*listener.Head) *listener.Response {
-	return compact(http.StatusOK, inference.ServerMetadata{Name: inference.ServerName, Version: cmp.Or(f.o.Version, "unknown"), Extensions: inference.Extensions()})
+	return compact(http.StatusOK, inference.ServerMetadata{Name: inference.ServerName, Version: cmp.Or(f.o.Version, "unknown"), Extensions: f.core.Extensions()})
 }
 
 func (f *Front) v2Ready(*listener.Head) *listener.Response {

@@ -25,8 +25,11 @@ from tracebacks import describe
 FACTS = "application/x-clearml-serving-facts"
 EXTRACT = "application/x-clearml-serving-extract"
 PROOF = "application/x-clearml-serving-proof"
+ONNX = "application/x-clearml-serving-onnx"  # the file, of float64 if the body is "double"
+RANGES = "application/x-clearml-serving-ranges"
 METHOD = ";clearml-serving-method="  # behind application/json: answer by that method
 PACKAGES = ("numpy", "scipy", "sklearn", "xgboost", "lightgbm", "pandas", "joblib", "orjson")
+CONVERTERS = ("sklearn", "xgboost", "lightgbm", "numpy", "onnx", "skl2onnx", "onnxmltools")
 PIECE = 1 << 20
 
 
@@ -36,6 +39,7 @@ class Oracle(Endpoint):
     engine: engines.Engine
     name = ""
     code = ""  # the folder of the package nativemodel
+    method = ""
     _proof: Any = None  # an open file
     _columns = 0  # of the extracted model
 
@@ -46,7 +50,13 @@ class Oracle(Endpoint):
 
     def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
         """Answer a question, or a request. Never raises."""
-        ask = {FACTS: self._facts, EXTRACT: self._extract, PROOF: self._prove}.get(content_type)
+        ask = {
+            FACTS: self._facts,
+            EXTRACT: self._extract,
+            PROOF: self._prove,
+            ONNX: lambda: self._convert(bytes(body) == b"double"),
+            RANGES: self._ranges,
+        }.get(content_type)
         if ask is not None:
             return self._told(ask)
         kind, marked, method = content_type.partition(METHOD)
@@ -87,8 +97,7 @@ class Oracle(Endpoint):
 
     def _extract(self) -> Answer:
         """Tell the file of the model; the proof is made with it."""
-        sys.path.insert(0, self.code)
-        models = importlib.import_module("nativemodel.models")
+        models = self._package("models")
         folder = tempfile.mkdtemp(prefix="native-")
         try:
             paths = [os.path.join(folder, name) for name in ("model", "proof")]
@@ -100,6 +109,31 @@ class Oracle(Endpoint):
 
     def _prove(self) -> Answer:
         return self.answer(_pieces(self._proof))
+
+    def _convert(self, double: bool) -> Answer:
+        """Tell the model as ONNX."""
+        folder = tempfile.mkdtemp(prefix="onnx-")
+        try:
+            path = os.path.join(folder, "model")
+            self._package("convert").convert(self.model, self.method, path, double)
+            file = open(path, "rb")  # noqa: SIM115 - its stream closes it
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return self.answer(_pieces(file))
+
+    def _ranges(self) -> Answer:
+        """Tell of which numbers rows are that show differences."""
+        told = {
+            "ranges": self._package("convert").ranges(self.model),
+            "model": type(self.model).__name__,
+            "releases": {name: str(sys.modules[name].__version__) for name in CONVERTERS if name in sys.modules},
+        }
+        return Answer(200, JSON, encode_json(told))
+
+    def _package(self, name: str) -> Any:
+        if self.code not in sys.path:
+            sys.path.insert(0, self.code)
+        return importlib.import_module(f"nativemodel.{name}")
 
 
 def _nowhere(_level: str, _text: str, _key: str = "") -> None:

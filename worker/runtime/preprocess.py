@@ -87,7 +87,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         endpoint.decode = codec.raw_request
     endpoint.inputs = tuple(map(tuple, (spec.get("extra") or {}).get("inputs") or ()))
     if isinstance(endpoint, oracle.Oracle):
-        endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
+        endpoint.engine, endpoint.name, endpoint.code, endpoint.method = engine, name, asked, method
     endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
     if engine.predict is not None and endpoint.post is None and len(endpoint.outputs) == 1:
         endpoint.step_for = engines.steps_of(engine, model, endpoint.outputs, predict)

@@ -293,7 +293,11 @@ func (e *Engine) ask(ctx context.Context, spec engine.Spec, method, key string) 
 	if e.o.started != nil {
 		e.o.started(o.group)
 	}
-	x, err := o.tell(ctx, filepath.Join(e.o.Dir, key), cmpMethod(method))
+	var recorded []serving.Exchange
+	if spec.Recorded != nil && spec.CodePath == "" { // preprocess makes the rows of other bodies
+		recorded = spec.Recorded()
+	}
+	x, err := o.tell(ctx, filepath.Join(e.o.Dir, key), cmpMethod(method), recorded)
 	if err != nil {
 		return nil, troubled(ctx, err)
 	}
@@ -389,8 +393,8 @@ func (o *oracle) ask(ctx context.Context, contentType string, body []byte) (stat
 }
 
 // save asks for a file.
-func (o *oracle) save(ctx context.Context, contentType, path string) (err error) {
-	resp, err := o.group.Do(ctx, &worker.Request{ContentType: contentType})
+func (o *oracle) save(ctx context.Context, contentType string, body []byte, path string) (err error) {
+	resp, err := o.group.Do(ctx, &worker.Request{ContentType: contentType, Body: body})
 	if err != nil {
 		return err
 	}
@@ -431,9 +435,9 @@ func (o *oracle) save(ctx context.Context, contentType, path string) (err error)
 }
 
 // tell has the model extracted and compared. The files are base.model and base.proof; the latter is removed.
-func (o *oracle) tell(ctx context.Context, base, method string) (*extracted, error) {
+func (o *oracle) tell(ctx context.Context, base, method string, recorded []serving.Exchange) (*extracted, error) {
 	x := &extracted{model: base + ".model", Signature: o.group.Signature()}
-	if err := o.save(ctx, askExtract, x.model); err != nil {
+	if err := o.save(ctx, askExtract, nil, x.model); err != nil {
 		if unproven, ok := errors.AsType[*unprovenError](err); ok { // a kind of model that cannot be computed here
 			x.Refused = unproven.reason
 			return x, nil
@@ -442,7 +446,7 @@ func (o *oracle) tell(ctx context.Context, base, method string) (*extracted, err
 	}
 	proof := base + ".proof"
 	defer func() { _ = os.Remove(proof) }()
-	if err := o.save(ctx, askProof, proof); err != nil {
+	if err := o.save(ctx, askProof, nil, proof); err != nil {
 		return nil, err
 	}
 	status, answer, err := o.ask(ctx, askFacts, nil)
@@ -457,7 +461,7 @@ func (o *oracle) tell(ctx context.Context, base, method string) (*extracted, err
 		return nil, err
 	}
 	defer func() { _ = m.Close() }() // it is only unmapped
-	if err := x.compare(ctx, o, m, proof, method); err != nil {
+	if err := x.compare(ctx, o, m, proof, method, recorded); err != nil {
 		return nil, err
 	}
 	if x.Refused != "" {

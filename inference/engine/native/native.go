@@ -36,6 +36,10 @@ type Options struct {
 	Made string
 	// RuntimeDir is where workers may read the files of the extraction. Required.
 	RuntimeDir string
+	// ONNX loads models of ONNX, for those that are converted because Go does not compute them; ONNXRuntime finds its library.
+	// nil: nothing is converted.
+	ONNX        engine.Loader
+	ONNXRuntime func(ctx context.Context) (string, error)
 	// Logger logs the results of proofs. Default: none.
 	Logger *slog.Logger
 
@@ -82,6 +86,20 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	}
 	m, err := e.accelerate(ctx, spec, how)
 	unproven, ok := errors.AsType[*unprovenError](err)
+	if ok && unproven.final && spec.CodePath == "" {
+		m, err = e.convert(ctx, spec, how)
+		if second, converts := errors.AsType[*unprovenError](err); converts {
+			both := *unproven
+			both.reason += "; nor by " + byONNX + ": " + second.reason
+			both.final = second.final
+			if both.report == nil {
+				both.report = second.report
+			}
+			unproven = &both
+		} else {
+			ok = false
+		}
+	}
 	switch {
 	case !ok:
 		return m, err

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/onnx"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/leaktest"
 	"clearmlserving/process"
@@ -25,7 +26,14 @@ import (
 	"clearmlserving/worker/host"
 )
 
-func TestMain(m *testing.M) { leaktest.Main(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == trialWord { // this program tries ONNX models
+		os.Exit(onnx.Trial(context.Background(), os.Args[2], os.Stdout, os.Stderr))
+	}
+	leaktest.Main(m)
+}
+
+const trialWord = "try-a-model"
 
 // world is an Engine with the interpreter of the machine, and the Python engine that it wraps.
 type world struct {
@@ -40,13 +48,24 @@ func running(tb testing.TB) *world {
 	if name == "" {
 		tb.Skip("CLEARML_SERVING_TEST_TABLES names no interpreter with scikit-learn and pandas")
 	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + tb.TempDir()}
-	base, err := worker.FindEnvironment(tb.Context(), worker.Search{Candidates: []string{name}, Env: env})
+	w := runningOn(tb, name)
+	base, err := w.o.Host.Environment(tb.Context(), false, "")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	if _, ok := base.Packages["pandas"]; !ok {
 		tb.Fatal("the interpreter has no pandas: that of make venv-runtime has")
+	}
+	return w
+}
+
+// runningOn is running with an interpreter.
+func runningOn(tb testing.TB, name string) *world {
+	tb.Helper()
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + tb.TempDir()}
+	base, err := worker.FindEnvironment(tb.Context(), worker.Search{Candidates: []string{name}, Env: env})
+	if err != nil {
+		tb.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
 	runtime := tb.TempDir()

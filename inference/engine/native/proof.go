@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"strings"
+	"time"
 
 	"clearmlserving/inference/engine/jsontensor"
 	flat "clearmlserving/native"
@@ -27,7 +28,7 @@ const (
 
 // compare compares an extract with its library: the library's results for the rows of the proof, and then whole
 // bodies and answers as the endpoint's Python reads and writes them. A disagreement is x.Refused.
-func (x *extracted) compare(ctx context.Context, o *oracle, m *flat.Model, proof, method string) error {
+func (x *extracted) compare(ctx context.Context, o *oracle, m *flat.Model, proof, method string, recorded []serving.Exchange) error {
 	x.Report = serving.NativeReport{Model: m.Description.Model, Method: method, Releases: x.Facts.Releases, Notes: m.Notes}
 	at, err := m.Method(method)
 	if err != nil {
@@ -55,7 +56,10 @@ func (x *extracted) compare(ctx context.Context, o *oracle, m *flat.Model, proof
 		x.Refused = err.Error()
 		return nil //nolint:nilerr // it is the result of the comparison
 	}
-	if err := c.bodies(ctx, rows); err != nil {
+	if err = c.bodies(ctx, rows); err == nil {
+		err = c.recorded(ctx, recorded)
+	}
+	if err != nil {
 		if disagreed, ok := errors.AsType[*disagreement](err); ok {
 			x.Refused = disagreed.text
 			return nil
@@ -140,6 +144,31 @@ func (c *comparison) bodies(ctx context.Context, rows []flat.ProofRows) error {
 		if !*one.left && check.Count > 0 {
 			c.checks = append(c.checks, check)
 		}
+	}
+	return nil
+}
+
+// recordedRows are the rows of recorded requests in a report.
+const recordedRows = "bodies: recorded requests"
+
+// recorded compares the bodies of recorded requests, which a message does not show.
+func (c *comparison) recorded(ctx context.Context, exchanges []serving.Exchange) error {
+	check := serving.NativeCheck{Rows: recordedRows, Method: c.writer.method.Name}
+	for _, x := range exchanges {
+		var rows jsontensor.Rows
+		if !isJSON(x.ContentType, x.Body) || !c.form.read(x.Body, &rows) {
+			continue // Python answers it
+		}
+		refused, err := c.compare(ctx, made{text: x.Body, rows: rows.N}, &check)
+		if _, ok := errors.AsType[*disagreement](err); ok || refused {
+			return &disagreement{fmt.Sprintf("it differs from the endpoint's Python for the recorded request of %s", x.Time.UTC().Format(time.RFC3339))}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if check.Count > 0 {
+		c.checks = append(c.checks, check)
 	}
 	return nil
 }

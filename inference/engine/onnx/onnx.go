@@ -66,6 +66,9 @@ func New(o Options) *Engine {
 	return &Engine{o: o, cores: cores, slots: semaphore.NewWeighted(int64(cores)), trials: semaphore.NewWeighted(int64(cores))}
 }
 
+// Library is the path of ONNX Runtime. The error says what to do.
+func (e *Engine) Library(ctx context.Context) (string, error) { return e.o.Find(ctx) }
+
 // Load implements engine.Loader.
 func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
 	settings, err := serving.ONNXOf(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
