@@ -118,13 +118,13 @@ func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (*
 	defer span.End()
 	ticket, failure := s.core.Admit(inference.Head{Endpoint: t.url, Key: keyOf(req.Extra), ID: id})
 	if failure != nil {
-		return failed(failure.Text), nil //nolint:nilerr // it is the result
+		return failed(failure.Text), nil
 	}
 	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: id, Body: body, ContentType: "application/json", Span: span}})
 	switch {
 	case failure != nil:
 		span.Fail(failure.Text)
-		return failed(failure.Text), nil //nolint:nilerr // it is the result
+		return failed(failure.Text), nil
 	case answer.Status >= http.StatusBadRequest:
 		return failed(textOf(answer.Body)), nil
 	}

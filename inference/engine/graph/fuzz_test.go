@@ -33,7 +33,9 @@ func FuzzGraphRequest(f *testing.F) {
 		go func() { done <- e.Run(ctx, w) }()
 		defer func() {
 			cancel()
-			<-done
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
 		}()
 		m, err := e.Load(ctx, spec("g", text))
 		if err != nil {
