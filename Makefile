@@ -207,6 +207,14 @@ engines-env: # the environments of the real engines
 e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, another instance of ours; stopped, killed, restarted under load
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines' ./e2e
 
+.PHONY: venv-torchserve
+venv-torchserve: ## Python with TorchServe on the system's CPU build of torch (Debian's apt)
+	@scripts/torchserve-env.sh .venv-torchserve
+
+.PHONY: e2e-torchserve
+e2e-torchserve: build python-env venv-sdk1 venv-torchserve ## a real TorchServe: the engine, the role, faults; imported archives compared with it
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEnginesTorchServe' ./e2e
+
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
 	@scripts/perf-analyzer.sh $(PERF_ANALYZER) >/dev/null
@@ -296,6 +304,11 @@ images: image-programs ## build the container images with buildah or docker (TAR
 e2e-images: image-programs python-env ## build the images twice on base images made here, without a registry, and run them under limits (Debian, root)
 	@scripts/container-lab.sh
 	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
+
+.PHONY: compose-check
+compose-check: ## the compose files with compose-go, and Prometheus' configuration with promtool
+	@scripts/system-packages.sh promtool=prometheus
+	$(GO) test -count=1 -v ./docker
 
 .PHONY: image-lint
 image-lint: venv-hadolint ## hadolint over the Dockerfiles

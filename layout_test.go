@@ -66,6 +66,7 @@ var arrows = []arrow{
 	{"statistics/kafka", []string{"leaktest"}, "its tests look for leaked goroutines"},
 	{"statistics/definitions", []string{"clearml"}, "the definitions of variables are on the control plane"},
 	{"sidecar!", []string{"process"}, "the supervisor of a server knows processes, not what the server does"},
+	{"sidecar/torchserve", []string{"process", "sidecar!"}, "how a server is run: its command line and its probe"},
 	{"sidecar/triton", []string{"inference/engine!", "process", "serving", "sidecar!"}, "the models of an instance are in Triton's repository: it fulfils the contract of engines, and reconcile follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
 	{"worker", []string{"batching", "process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},

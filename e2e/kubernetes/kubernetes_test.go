@@ -200,7 +200,11 @@ func TestKubernetesServesThroughEveryChange(t *testing.T) {
 			time.Sleep(3 * time.Second)
 		}
 	})
-	phase("autoscaler by CPU", 0, func() { c.autoscale() })
+	if _, err := c.try(c.home+"/bin/kubectl", "get", "apiservice", "v1beta1.metrics.k8s.io"); err == nil {
+		phase("autoscaler by CPU", 0, func() { c.autoscale() })
+	} else {
+		t.Log("the cluster has no metrics: the autoscaler is not tested")
+	}
 	// What a killed process had begun is lost with it: a client that sends it again gets its answer from another pod.
 	phase("an instance killed with -9", 2*clients, func() {
 		pod := c.kubectl("get", "pods", "-l", "app.kubernetes.io/component=inference", "-o", "jsonpath={.items[0].metadata.name}")
@@ -291,8 +295,10 @@ func (c cluster) deploy() {
 		c.t.Fatal(err)
 	}
 	cli := func(words ...string) (string, error) {
-		return c.try("env", append([]string{"CLEARML_API_HOST=http://127.0.0.1:18008", "CLEARML_WEB_HOST=http://127.0.0.1:18008", "CLEARML_FILES_HOST=http://127.0.0.1:8081",
-			"CLEARML_API_ACCESS_KEY=" + secret("access-key"), "CLEARML_API_SECRET_KEY=" + secret("secret-key"), "CLEARML_SERVING_HOME=" + dir, "bin/clearml-serving"}, words...)...)
+		return c.try("env", append([]string{
+			"CLEARML_API_HOST=http://127.0.0.1:18008", "CLEARML_WEB_HOST=http://127.0.0.1:18008", "CLEARML_FILES_HOST=http://127.0.0.1:8081",
+			"CLEARML_API_ACCESS_KEY=" + secret("access-key"), "CLEARML_API_SECRET_KEY=" + secret("secret-key"), "CLEARML_SERVING_HOME=" + dir, "bin/clearml-serving",
+		}, words...)...)
 	}
 	c.until("the server answers through the port-forward", func() bool {
 		_, err := cli("list")

@@ -136,7 +136,7 @@ func startLoad(t *testing.T, home, target string) *load {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &load{t: t, cmd: exec.Command(home+"/enter", self)} //nolint:noctx // it ends with its input
+	l := &load{t: t, cmd: exec.Command(home+"/enter", self)}
 	l.cmd.Env = append(os.Environ(), loadTarget+"="+target)
 	l.cmd.Stderr = os.Stderr
 	if l.in, err = l.cmd.StdinPipe(); err != nil {
