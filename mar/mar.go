@@ -5,6 +5,7 @@ package mar
 import (
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"context"
 	"encoding/json"
 	"errors"
@@ -236,6 +237,7 @@ func Pack(ctx context.Context, w io.Writer, c Contents) error {
 		return err
 	}
 	z := zip.NewWriter(w)
+	z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
 	if err := add(ctx, z, ManifestName, bytes.NewReader(manifest)); err != nil {
 		return err
 	}
@@ -263,7 +265,7 @@ func add(ctx context.Context, z *zip.Writer, name string, r io.Reader) error {
 	if !filepath.IsLocal(name) || path.Clean(name) != name {
 		return fault("%q is no name for a file in an archive", name)
 	}
-	w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store}) // weights do not compress
+	w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate}) // Java cannot read entries that are stored without their size
 	if err == nil {
 		_, err = io.Copy(w, r)
 	}

@@ -93,7 +93,7 @@ if run.wait(60) != 0:
 print("answered as the model does")
 E2
 # A model of 100 trees that was trained elsewhere.
-.venv/bin/python - "$work" <<'E2'
+.venv-package/bin/python - "$work" <<'E2'
 import json, pickle, sys
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier

@@ -179,7 +179,7 @@ func TestGraphsDoNotCallEachOtherInACircle(t *testing.T) {
 			t.Errorf("%s is stored all the same", e.ServingURL)
 		}
 	}
-	add(graphEndpoint("a", "modle"), "graph 'a' calls the endpoint 'modle', which does not exist (did you mean 'model'?): add it first")
+	add(graphEndpoint("a", "mdoel"), "graph 'a' calls the endpoint 'mdoel', which does not exist (did you mean 'model'?): add it first")
 	add(graphEndpoint("a", "a"), "graph 'a' calls itself")
 	add(graphEndpoint("a", "model", "other/1", "followed/7"), "")
 	add(graphEndpoint("b", "a"), "")

@@ -69,7 +69,7 @@ func TorchServeOf(engine string, aux any) (TorchServe, error) {
 		to          *int
 		least, most int
 	}{
-		{AuxMinWorkers, &t.MinWorkers, 0, mostTorchWorkers},
+		{AuxMinWorkers, &t.MinWorkers, 1, mostTorchWorkers},
 		{AuxMaxWorkers, &t.MaxWorkers, 1, mostTorchWorkers},
 		{AuxBatchSize, &t.BatchSize, 1, mostTorchBatch},
 		{AuxMaxBatchDelay, &delay, 0, int(time.Hour / time.Millisecond)},
@@ -83,7 +83,7 @@ func TorchServeOf(engine string, aux any) (TorchServe, error) {
 	}
 	t.MaxBatchDelay, t.ResponseTimeout = time.Duration(delay)*time.Millisecond, time.Duration(timeout)*time.Second
 	if t.MaxWorkers == 0 {
-		t.MaxWorkers = max(t.MinWorkers, 1)
+		t.MaxWorkers = t.MinWorkers
 	}
 	if t.MaxWorkers < t.MinWorkers {
 		return t, &FieldError{Field: auxField(AuxMaxWorkers), Value: fmt.Sprint(t.MaxWorkers), Why: fmt.Sprintf("is less than %s=%d", AuxMinWorkers, t.MinWorkers)}

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,13 +44,8 @@ func (f *endpointFlags) declare(cmd *cobra.Command) {
 	flags.Var(wordList(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true method=predict_proba accelerate=true")
 }
 
-// noticeEngine tells of an engine that may be stored although no instance of this version
-// runs it, and of settings that the engine does not have.
+// noticeEngine tells of settings that the engine does not have.
 func (a *app) noticeEngine(engine string, aux any) {
-	if !slices.Contains(availableEngines(), engine) {
-		put(a.sys.stderr, "Notice: engine %s is %s", engine, onlyStored)
-		return
-	}
 	if foreign := serving.ForeignSettings(engine, aux); len(foreign) > 0 {
 		put(a.sys.stderr, "Notice: engine %s has no setting '%s' (it has %s): --aux-config stores it for your code", engine,
 			strings.Join(foreign, "', '"), strings.Join(serving.EngineSettings(engine), ", "))

@@ -99,7 +99,7 @@ by themselves within seconds.`,
 		}
 	}
 	add(groupConfigure, listCommand(a), createCommand(a), configCommand(a), modelsCommand(a), modelCommand(a), metricsCommand(a), driftCommand(a), feedbackCommand(a), authCommand(a))
-	add(groupRun, runCommand(a), upCommand(a), serverCommand(a), inferenceCommand(a), statisticsCommand(a), tritonCommand(a), buildCommand(a))
+	add(groupRun, runCommand(a), upCommand(a), serverCommand(a), inferenceCommand(a), statisticsCommand(a), tritonCommand(a), torchServeCommand(a), buildCommand(a))
 	add(groupAssist, testCommand(a), envCommand(a), uiCommand(a), doctorCommand(a), probeCommand(a), migrateCommand(a), versionCommand(a), completionCommand(a))
 	root.AddCommand(trialCommand(a), guardCommand(a))
 	a.offerStored(root)

@@ -24,6 +24,9 @@ import (
 	"clearmlserving/serving"
 )
 
+// RequestID is the field of a request with its id for logs and user code.
+const RequestID = "X-Request-Id"
+
 // Options of a Server.
 type Options struct {
 	Version string // of this program
@@ -163,9 +166,15 @@ func (s *Server) describe(offered map[serving.EndpointURL]serving.Tool) map[stri
 // maxName bounds the names of tools.
 const maxName = 64
 
-// visible hides the tools that the key of a request does not open.
+// notOffered are the groups of methods that there are not.
+var notOffered = []string{"prompts", "resources", "completion", "logging"} //nolint:gochecknoglobals // a constant table
+
+// visible hides the tools that the key of a request does not open, and what is no tool.
 func (s *Server) visible(next sdk.MethodHandler) sdk.MethodHandler {
 	return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
+		if group, _, _ := strings.Cut(method, "/"); slices.Contains(notOffered, group) { // the SDK answers with empty lists
+			return nil, &jsonrpc.Error{Code: jsonrpc.CodeMethodNotFound, Message: fmt.Sprintf("method not found: %q", method)}
+		}
 		switch r := req.(type) {
 		case *sdk.CallToolRequest:
 			if r.Params != nil && !s.opens(r.Extra, r.Params.Name) {

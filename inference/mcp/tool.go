@@ -108,14 +108,18 @@ func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (*
 	if err != nil {
 		return failed(err.Error()), nil
 	}
-	ticket, failure := s.core.Admit(inference.Head{Endpoint: t.url, Key: keyOf(req.Extra)})
-	if failure != nil {
-		return failed(failure.Text), nil
+	id := ""
+	if req.Extra != nil {
+		id = req.Extra.Header.Get(RequestID)
 	}
-	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{Body: body, ContentType: "application/json"}})
+	ticket, failure := s.core.Admit(inference.Head{Endpoint: t.url, Key: keyOf(req.Extra), ID: id})
+	if failure != nil {
+		return failed(failure.Text), nil //nolint:nilerr // it is the result
+	}
+	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: id, Body: body, ContentType: "application/json"}})
 	switch {
 	case failure != nil:
-		return failed(failure.Text), nil
+		return failed(failure.Text), nil //nolint:nilerr // it is the result
 	case answer.Status >= http.StatusBadRequest:
 		return failed(textOf(answer.Body)), nil
 	}

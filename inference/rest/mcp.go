@@ -14,6 +14,7 @@ import (
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
+	"clearmlserving/inference/mcp"
 )
 
 // mcpPath is where agents find the tools.
@@ -79,6 +80,7 @@ func (f *Front) answerMCP(ctx context.Context, r *listener.Request) *listener.Re
 		return detail(http.StatusBadRequest, err.Error())
 	}
 	req.Header.Set("Content-Type", strings.Clone(r.ContentType))
+	req.Header.Set(mcp.RequestID, strings.Clone(r.ID))
 	for _, name := range mcpHeaders {
 		if value := r.Header(name); value != "" {
 			req.Header.Set(name, strings.Clone(value))

@@ -134,6 +134,9 @@ func TestEndpointsAreToolsForAgents(t *testing.T) {
 					t.Errorf("%s %v: %s, want %s", c.tool, c.arguments, got, c.want)
 				}
 			}
+			if _, err := s.ListPrompts(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "not found") && !strings.Contains(err.Error(), "not support") {
+				t.Errorf("prompts: %v", err)
+			}
 			if got := called(t, s, "ask", nil); !strings.Contains(got, `unknown tool "ask"`) {
 				t.Errorf("an endpoint that is not offered: %s", got)
 			}

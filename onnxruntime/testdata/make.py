@@ -159,6 +159,22 @@ def small_graphs():
         [value("x", T.FLOAT, ["n"])],
         [value("y", T.FLOAT, [])],
     )
+    # a vector of three numbers for each of 300 tokens
+    rows = np.sin(np.arange(900)).astype(np.float32).tobytes()
+    table = h.make_tensor("table", T.FLOAT, [300, 3], rows, raw=True)
+    (HERE / "tokens").mkdir(exist_ok=True)
+    save(
+        "tokens/model",
+        [
+            h.make_node("Gather", ["table", "input_ids"], ["rows"]),
+            h.make_node("Cast", ["attention_mask"], ["mask"], to=T.FLOAT),
+            h.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+            h.make_node("Mul", ["rows", "column"], ["last_hidden_state"]),
+        ],
+        [value("input_ids", T.INT64, ["n", "s"]), value("attention_mask", T.INT64, ["n", "s"])],
+        [value("last_hidden_state", T.FLOAT, ["n", "s", 3])],
+        [table, h.make_tensor("last", T.INT64, [1], [-1])],
+    )
     # weights in a file beside the model, and one that leads out of the folder
     weights = h.make_tensor("w", T.FLOAT, [3, 300], np.arange(900, dtype=np.float32).tobytes(), raw=True)
     (HERE / "external").mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Makes a tiny language model of random weights as GGUF: tiny.py FILE. It is for protocols: its texts mean nothing."""
+"""Makes a tiny language model of random weights as GGUF: tiny.py FILE. Its texts mean nothing."""
 
 import json
 import sys
@@ -13,8 +13,12 @@ tokenizer = Tokenizer(models.BPE())
 tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
 tokenizer.decoder = decoders.ByteLevel()
 special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-tokenizer.train_from_iterator(["a quick test of a tiny model. " * 5, "it says hello to the world. " * 5], trainer)
+trainer = trainers.BpeTrainer(
+    vocab_size=512, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+)
+tokenizer.train_from_iterator(
+    ["a quick test of a tiny model. " * 5, "it says hello to the world. " * 5], trainer
+)
 described = json.loads(tokenizer.to_str())["model"]
 words = sorted(described["vocab"], key=described["vocab"].get)
 merges = [" ".join(m) if isinstance(m, list) else m for m in described["merges"]]

@@ -84,16 +84,16 @@ func fails(status int, text string) func(context.Context, *engine.Request) (*eng
 }
 
 // started runs an engine until the end of the test.
-func started(t testing.TB, w *world) *graph.Engine {
-	t.Helper()
+func started(tb testing.TB, w *world) *graph.Engine {
+	tb.Helper()
 	e := graph.New(slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx, w) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return e
@@ -104,11 +104,11 @@ func spec(url, text string) engine.Spec {
 }
 
 // loaded is a graph with these nodes.
-func loaded(t testing.TB, w *world, nodes string) engine.Model {
-	t.Helper()
-	m, err := started(t, w).Load(t.Context(), spec("g", "nodes:\n"+nodes))
+func loaded(tb testing.TB, w *world, nodes string) engine.Model {
+	tb.Helper()
+	m, err := started(tb, w).Load(tb.Context(), spec("g", "nodes:\n"+nodes))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -176,7 +177,7 @@ func (r *run) choose(n *serving.GraphNode, in *payload) (*serving.GraphStep, err
 		s := &n.Steps[i]
 		switch {
 		case s.Values != nil:
-			if known && contains(s.Values, value) {
+			if known && slices.Contains(s.Values, value) {
 				return s, nil
 			}
 		case s.Condition == "":
@@ -198,15 +199,6 @@ func (r *run) choose(n *serving.GraphNode, in *payload) (*serving.GraphStep, err
 		return nil, badRequest(n, "the request has no field '%s', and there is no default", joined(n.Field))
 	}
 	return nil, badRequest(n, "no step is for the value of the field '%s', and there is no default", joined(n.Field))
-}
-
-func contains(values []any, value any) bool {
-	for _, v := range values {
-		if v == value {
-			return true
-		}
-	}
-	return false
 }
 
 // exists evaluates a condition.

@@ -24,6 +24,7 @@ import (
 	"clearmlserving/inference/engine/jsontensor"
 	"clearmlserving/inference/engine/prepost"
 	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/openaiapi"
 	"clearmlserving/onnxruntime"
 	"clearmlserving/serving"
 )
@@ -103,6 +104,9 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	}
 	m.url, m.nanAsNull = spec.URL, nanAsNull
 	m.variables.Store(&spec.Variables)
+	if m.embedder, err = embedderOf(filepath.Dir(file), m.signature); err != nil && !errors.Is(err, errNoEmbedder) {
+		m.warning = cmp.Or(m.warning, "the model answers no requests for embeddings: "+err.Error())
+	}
 	if spec.Limits != nil && spec.Limits.MaxQueue > 0 {
 		m.maxQueue = int64(spec.Limits.MaxQueue)
 	}
@@ -224,6 +228,7 @@ type model struct {
 	maxQueue  int64
 	batcher   *batch.Batcher // nil: requests are computed one by one
 	signature engine.Signature
+	embedder  *embedder // nil: the model does not embed texts
 	warning   string
 	keys      []keysOf // of the maps of an output, as the first run has returned them
 
@@ -296,6 +301,9 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 		m.answered.Add(1)
 		resp.Stats = m.stats(req, in, resp.Tensors)
 		return resp, nil
+	}
+	if m.embedder != nil && req.Route == openaiapi.Embeddings {
+		return m.embed(ctx, req)
 	}
 	in, err := jsontensor.Tensors(req.Body, m.signature.Inputs)
 	if err != nil {

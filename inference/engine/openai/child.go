@@ -29,6 +29,9 @@ type ChildOptions struct {
 	Refused string
 }
 
+// EngineArgsVariable is the environment variable with arguments of vLLM, as JSON.
+const EngineArgsVariable = "VLLM_ENGINE_ARGS"
+
 // child is a server that belongs to one endpoint.
 type child struct {
 	server *sidecar.Server
@@ -136,7 +139,7 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	defer l.Close()
+	defer l.Close() //nolint:errcheck // it was open for its number only
 	at, ok := l.Addr().(*net.TCPAddr)
 	if !ok {
 		return 0, errors.New("find a free port: it has no number")
@@ -160,7 +163,7 @@ func (m *model) command(spec engine.Spec, loaded map[string]any, port int) ([]st
 	if spec.ModelPath == "" {
 		return nil, errors.New("engine vllm needs a model: give one with --model-id, or --name and --project")
 	}
-	args, err := engineArgs(variable(m.e.o.Env, "VLLM_ENGINE_ARGS"))
+	args, err := engineArgs(variable(m.e.o.Env, EngineArgsVariable))
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,6 @@ type code struct {
 	// wrapped: preprocess gets {"request": ..., "raw_request": null}, as with the engine vllm of the original.
 	wrapped   bool
 	pre, post bool
-	signature engine.Signature
 }
 
 // loadCode starts the workers of the endpoint's code.
@@ -40,9 +39,6 @@ func (e *Engine) loadCode(ctx context.Context, spec engine.Spec, m *model) (*cod
 		return nil, err
 	}
 	c := &code{m: m, group: group, wrapped: wrapped, pre: group.HasMethod("preprocess"), post: group.HasMethod("postprocess")}
-	if s, err := engine.ParseSignature(group.Signature()); err == nil {
-		c.signature = s
-	}
 	return c, nil
 }
 
@@ -153,7 +149,7 @@ func (c *code) unwrapped(v *worker.Value) ([]byte, *openaiapi.Problem) {
 }
 
 // Signature implements engine.Signed.
-func (c *code) Signature() engine.Signature { return c.signature }
+func (c *code) Signature() engine.Signature { return signature }
 
 // SetVariables implements engine.VariableSetter.
 func (c *code) SetVariables(names []string) error { return c.group.SetVariables(names) }
@@ -178,9 +174,9 @@ type codeStream struct {
 	c      *code
 	inner  engine.Stream
 	p      *worker.Prepared
-	life   context.Context
+	life   context.Context //nolint:containedctx // of the request, which is longer than a call of Next
 	cancel context.CancelCauseFunc
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // that of the last call
 	unhook func() bool
 	out    []byte
 	failed error

@@ -60,7 +60,7 @@ func (f *flights) probed(err error, now time.Time) {
 // holder is a RoundTripper for one request, which tells its server what ends it.
 type holder struct {
 	m      *model
-	life   context.Context
+	life   context.Context //nolint:containedctx // of one request
 	cancel context.CancelCauseFunc
 }
 

@@ -194,7 +194,7 @@ func (m *model) probe(ctx context.Context, address string, last *probed) error {
 		return err
 	}
 	m.authorize(request)
-	response, err := m.e.transport.RoundTrip(request)
+	response, err := m.e.transport.RoundTrip(request) //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return err
 	}
@@ -243,6 +243,16 @@ func (m *model) name() string {
 
 // Speaks implements engine.Speaker.
 func (m *model) Speaks() bool { return true }
+
+// signature tells of requests what all servers have in common.
+var signature = engine.Signature{ //nolint:gochecknoglobals // a constant
+	Source:     engine.SourceNone,
+	BodySchema: json.RawMessage(`{"type":"object","properties":{"messages":{"type":"array","items":{"type":"object"}}}}`),
+	Example:    json.RawMessage(`{"messages":[{"role":"user","content":"Hello"}],"max_tokens":50}`), ExampleOf: engine.ExampleMade,
+}
+
+// Signature implements engine.Signed.
+func (m *model) Signature() engine.Signature { return signature }
 
 // Infer implements engine.Model.
 func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
@@ -362,7 +372,7 @@ func (m *model) withCall(life context.Context, cancel context.CancelCauseFunc, q
 	if !ok {
 		return body
 	}
-	response, err := m.post(life, cancel, &question{route: q.route, contentType: jsonType, body: form.Append(nil)}, id, "")
+	response, err := m.post(life, cancel, &question{route: q.route, contentType: jsonType, body: form.Append(nil)}, id, "") //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return body
 	}

@@ -104,7 +104,7 @@ const streamed = `{"model":"llm","stream":true,"messages":[{"role":"user","conte
 // read reads a stream to its end.
 func read(t *testing.T, s engine.Stream) (pieces []string, err error) {
 	t.Helper()
-	defer s.Close()
+	defer s.Close() //nolint:errcheck // of a test
 	for {
 		piece, err := s.Next(context.Background())
 		if errors.Is(err, io.EOF) {
@@ -178,7 +178,7 @@ func TestPiecesOfAStreamComeWhenTheServerSendsThem(t *testing.T) {
 	if resp.Stream == nil {
 		t.Fatalf("%d %s", resp.Status, resp.Body)
 	}
-	defer resp.Stream.Close()
+	defer resp.Stream.Close() //nolint:errcheck // of a test
 	for i, want := range []string{chunk("a", "null"), chunk("b", "null"), chunk("", `"stop"`), "data: [DONE]\n\n"} {
 		piece, err := resp.Stream.Next(context.Background())
 		if err != nil || string(piece) != want {

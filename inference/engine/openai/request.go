@@ -97,8 +97,8 @@ func validate(route string, o *openaiapi.Object) *openaiapi.Problem {
 			return openaiapi.BadRequest("prompt", "Missing required parameter: 'prompt'")
 		}
 	case openaiapi.Embeddings:
-		if _, problem := openaiapi.ParseEmbeddings(o.Append(nil)); problem != nil && o.Has("input") == false {
-			return problem
+		if !o.Has("input") && !o.Has("messages") { // vLLM embeds chats too
+			return openaiapi.BadRequest("input", "Missing required parameter: 'input'")
 		}
 		return nil
 	case openaiapi.Responses:

@@ -24,7 +24,7 @@ type stream struct {
 	q      *question
 	body   io.ReadCloser
 	cancel context.CancelCauseFunc
-	ctx    context.Context // whose end ends the stream; the same for all calls of Next
+	ctx    context.Context //nolint:containedctx // whose end ends the stream; the same for all calls of Next
 	unhook func() bool
 
 	splitter // what has been read and is no whole event yet
@@ -305,8 +305,7 @@ func (s *stream) end() ([]byte, error) {
 func (s *stream) fail(err error) ([]byte, error) {
 	p := openaiapi.ProblemOf(500, "the engine failed while it answered"+s.m.cause()+": "+s.words(err))
 	p.Code = "engine_failed"
-	var told *toldError
-	if errors.As(err, &told) {
+	if told, ok := errors.AsType[*toldError](err); ok {
 		p = told.problem
 	}
 	s.finish()

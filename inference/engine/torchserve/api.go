@@ -159,14 +159,11 @@ func (s *server) register(ctx context.Context, file string, m *model) error {
 	if err != nil {
 		return err
 	}
-	query := url.Values{
-		"url": {at}, "model_name": {m.name}, "initial_workers": {strconv.Itoa(m.settings.MinWorkers)}, "synchronous": {"true"},
-		"batch_size": {strconv.Itoa(m.settings.BatchSize)}, "max_batch_delay": {strconv.FormatInt(m.settings.MaxBatchDelay.Milliseconds(), 10)},
+	if s.Admin != "" {
+		err = s.registerGRPC(ctx, at, m)
+	} else {
+		err = s.registerREST(ctx, at, m)
 	}
-	if t := m.settings.ResponseTimeout; t > 0 {
-		query.Set("response_timeout", strconv.Itoa(int(t.Seconds())))
-	}
-	_, err = s.call(ctx, http.MethodPost, "/models", query)
 	if r, ok := errors.AsType[*refusal](err); ok && r.Status == http.StatusConflict {
 		err = nil
 	} else if err == nil && m.settings.MaxWorkers == m.settings.MinWorkers {
@@ -175,10 +172,54 @@ func (s *server) register(ctx context.Context, file string, m *model) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.call(ctx, http.MethodPut, "/models/"+url.PathEscape(m.name), url.Values{
-		"min_worker": {strconv.Itoa(m.settings.MinWorkers)}, "max_worker": {strconv.Itoa(m.settings.MaxWorkers)}, "synchronous": {"true"},
-	})
+	return s.scale(ctx, m)
+}
+
+func (s *server) registerREST(ctx context.Context, at string, m *model) error {
+	query := url.Values{
+		"url": {at}, "model_name": {m.name}, "initial_workers": {strconv.Itoa(m.settings.MinWorkers)}, "synchronous": {"true"},
+		"batch_size": {strconv.Itoa(m.settings.BatchSize)}, "max_batch_delay": {strconv.FormatInt(m.settings.MaxBatchDelay.Milliseconds(), 10)},
+	}
+	if t := m.settings.ResponseTimeout; t > 0 {
+		query.Set("response_timeout", strconv.Itoa(int(t.Seconds())))
+	}
+	_, err := s.call(ctx, http.MethodPost, "/models", query)
 	return err
+}
+
+// registerGRPC is registerREST over gRPC, where 0 means the default.
+func (s *server) registerGRPC(ctx context.Context, at string, m *model) error {
+	var b message
+	b.number(1, m.settings.BatchSize)
+	b.number(3, m.settings.MinWorkers)
+	b.number(4, int(max(m.settings.MaxBatchDelay.Milliseconds(), 1)))
+	b.text(5, m.name)
+	b.number(6, int(m.settings.ResponseTimeout.Seconds()))
+	b.number(8, 1)
+	b.text(9, at)
+	err := s.admin(ctx, "RegisterModel", b)
+	if r, ok := errors.AsType[*refusal](err); ok && r.Type == "" { // a conflict has no words there
+		if _, unknown := s.describe(ctx, m.name, ""); unknown == nil {
+			r.Status = http.StatusConflict
+		}
+	}
+	return err
+}
+
+// scale changes the numbers of workers.
+func (s *server) scale(ctx context.Context, m *model) error {
+	if s.Admin == "" {
+		_, err := s.call(ctx, http.MethodPut, "/models/"+url.PathEscape(m.name), url.Values{
+			"min_worker": {strconv.Itoa(m.settings.MinWorkers)}, "max_worker": {strconv.Itoa(m.settings.MaxWorkers)}, "synchronous": {"true"},
+		})
+		return err
+	}
+	var b message
+	b.text(1, m.name)
+	b.number(3, m.settings.MaxWorkers)
+	b.number(4, m.settings.MinWorkers)
+	b.number(6, 1)
+	return s.admin(ctx, "ScaleWorker", b)
 }
 
 // place makes an archive visible for the server, and returns its name for the API.
@@ -202,7 +243,14 @@ func (s *server) place(file, name string) (string, error) {
 
 // unregister ends a model, if the server has it.
 func (s *server) unregister(ctx context.Context, name string) error {
-	_, err := s.call(ctx, http.MethodDelete, "/models/"+url.PathEscape(name), nil)
+	var err error
+	if s.Admin != "" {
+		var b message
+		b.text(1, name)
+		err = s.admin(ctx, "UnregisterModel", b)
+	} else {
+		_, err = s.call(ctx, http.MethodDelete, "/models/"+url.PathEscape(name), nil)
+	}
 	if r, ok := errors.AsType[*refusal](err); ok && r.unknownModel() {
 		err = nil
 	}

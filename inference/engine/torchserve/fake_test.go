@@ -50,6 +50,7 @@ type fake struct {
 	stopped atomic.Bool // as by SIGSTOP: it takes connections and answers nothing
 	garbage atomic.Bool
 	noAPI   atomic.Bool
+	noAdmin bool        // its management API is known over REST only
 	died    atomic.Bool // the workers of all models have
 }
 
@@ -86,8 +87,15 @@ func newFake(t *testing.T) *fake {
 // at is where the engine finds the server.
 func (f *fake) at() (Server, error) {
 	return Server{
-		REST: f.rest.URL, Management: f.admin.URL, GRPC: f.grpc.Addr().String(), Store: filepath.Join(f.dir, "store"), Keys: f.keyFile(), Log: filepath.Join(f.dir, "model_log.log"),
+		REST: f.rest.URL, Management: f.admin.URL, GRPC: f.grpc.Addr().String(), Admin: f.overGRPC(), Store: filepath.Join(f.dir, "store"), Keys: f.keyFile(), Log: filepath.Join(f.dir, "model_log.log"),
 	}, nil
+}
+
+func (f *fake) overGRPC() string {
+	if f.noAdmin {
+		return ""
+	}
+	return f.grpc.Addr().String()
 }
 
 func (f *fake) keyFile() string { return filepath.Join(f.dir, "key_file.json") }
@@ -316,8 +324,12 @@ func (f *fake) call(_ any, stream grpc.ServerStream) error {
 	}
 	method, _ := grpc.MethodFromServerStream(stream)
 	md, _ := metadata.FromIncomingContext(stream.Context())
+	kind := "inference"
+	if strings.HasPrefix(method, management) {
+		kind = "management"
+	}
 	f.mu.Lock()
-	key := f.keys["inference"]
+	key := f.keys[kind]
 	f.mu.Unlock()
 	if given := md.Get("authorization"); len(given) != 1 || given[0] != "Bearer "+key || md.Get("protocol")[0] != "gRPC" {
 		return status.Error(codes.PermissionDenied, "Token Authorization failed. Token either incorrect, expired, or not provided correctly")
@@ -328,6 +340,9 @@ func (f *fake) call(_ any, stream grpc.ServerStream) error {
 	}
 	if method == pingMethod {
 		return stream.SendMsg(reply([]byte(`{"status": "Healthy"}`)))
+	}
+	if kind == "management" {
+		return f.manageGRPC(stream, strings.TrimPrefix(method, management), message)
 	}
 	name, body := decodeRequest(message)
 	model := f.model(name)
@@ -349,6 +364,51 @@ func (f *fake) call(_ any, stream grpc.ServerStream) error {
 		return nil
 	}
 	return stream.SendMsg(reply(fmt.Appendf(nil, `{"got": %q}`, body)))
+}
+
+// manageGRPC answers the management API over gRPC as that over REST.
+func (f *fake) manageGRPC(stream grpc.ServerStream, method string, message []byte) error {
+	fields := map[protowire.Number]string{}
+	for len(message) > 0 {
+		number, kind, n := protowire.ConsumeTag(message)
+		message = message[n:]
+		if kind == protowire.VarintType {
+			value, n := protowire.ConsumeVarint(message)
+			fields[number], message = strconv.FormatUint(value, 10), message[n:]
+			continue
+		}
+		value, n := protowire.ConsumeBytes(message)
+		fields[number], message = string(value), message[n:]
+	}
+	w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/models?"+url.Values{
+		"batch_size": {fields[1]}, "initial_workers": {fields[3]}, "max_batch_delay": {fields[4]}, "model_name": {fields[5]}, "response_timeout": {fields[6]}, "url": {fields[9]},
+	}.Encode(), nil)
+	switch method {
+	case "ScaleWorker":
+		r = httptest.NewRequest(http.MethodPut, "/models/"+fields[1]+"?min_worker="+fields[4]+"&max_worker="+fields[3], nil)
+	case "UnregisterModel":
+		r = httptest.NewRequest(http.MethodDelete, "/models/"+fields[1], nil)
+	}
+	f.mu.Lock()
+	r.Header.Set("Authorization", "Bearer "+f.keys["management"])
+	f.mu.Unlock()
+	f.manage(w, r)
+	if w.Code == http.StatusOK {
+		return stream.SendMsg(reply(w.Body.Bytes()))
+	}
+	var failed refusal
+	_ = json.Unmarshal(w.Body.Bytes(), &failed)
+	switch failed.Status {
+	case 409:
+		return status.Error(codes.Unknown, "")
+	case 404:
+		return status.Error(codes.NotFound, failed.Message+"\norg.pytorch.serve."+failed.Type)
+	case 400:
+		return status.Error(codes.InvalidArgument, failed.Message+"\norg.pytorch.serve."+failed.Type)
+	case 405:
+		return status.Error(codes.PermissionDenied, failed.Message+"\norg.pytorch.serve."+failed.Type)
+	}
+	return status.Error(codes.Internal, failed.Message+"\norg.pytorch.serve.http."+failed.Type)
 }
 
 func reply(body []byte) []byte {

@@ -96,6 +96,65 @@ func prediction(message []byte) (body []byte, err error) {
 	return body, nil
 }
 
+// message is an encoded message.
+type message []byte
+
+// number adds a field, if it is not 0.
+func (b *message) number(field protowire.Number, value int) {
+	if value > 0 {
+		*b = protowire.AppendVarint(protowire.AppendTag(*b, field, protowire.VarintType), uint64(value))
+	}
+}
+
+func (b *message) text(field protowire.Number, value string) {
+	*b = protowire.AppendString(protowire.AppendTag(*b, field, protowire.BytesType), value)
+}
+
+const management = "/org.pytorch.serve.grpc.management.ManagementAPIsService/"
+
+// admin calls the management API over gRPC. A key that is refused is renewed once. The error is a *refusal if the
+// server has answered one.
+func (s *server) admin(ctx context.Context, method string, b message) error {
+	conn, err := dial(s.Admin, mostAPI)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing is sent any more
+	refused := ""
+	for {
+		key, err := s.keys.get(ctx, forManagement, refused)
+		if err != nil {
+			return err
+		}
+		var reply []byte
+		err = conn.Invoke(withKey(ctx, key), management+method, []byte(b), &reply)
+		switch code := status.Code(err); {
+		case err == nil:
+			return nil
+		case code == codes.PermissionDenied && key != "" && refused == "":
+			refused = key
+		case code == codes.Unavailable || ctx.Err() != nil:
+			return fmt.Errorf("TorchServe's management API at %s: %w", s.Admin, err)
+		default:
+			return refusalIn(err)
+		}
+	}
+}
+
+// refusalIn reads an error of the server: its words, and on a second line the class of Java.
+func refusalIn(err error) *refusal {
+	st, _ := status.FromError(err)
+	words, kind, _ := strings.Cut(st.Message(), "\n")
+	r := &refusal{Status: statusOf(st.Code()), Message: words, Type: kind[strings.LastIndexByte(kind, '.')+1:]}
+	switch {
+	case st.Code() == codes.PermissionDenied:
+		r.Type = "InvalidKeyException"
+	case st.Code() == codes.NotFound || strings.HasPrefix(words, "Model not found:"):
+		r.Type = "ModelNotFoundException"
+	}
+	return r
+}
+
 // withKey adds what TorchServe wants to know of a call.
 func withKey(ctx context.Context, key string) context.Context {
 	if key == "" {
@@ -159,23 +218,13 @@ func (m *model) failureGRPC(ctx context.Context, s *server, err error) error {
 	if !ok || ctx.Err() != nil {
 		return m.cut(ctx, err)
 	}
-	words, kind, _ := strings.Cut(st.Message(), "\n") // the second line is the class of Java, or a hint
-	r := &refusal{Status: statusOf(st.Code()), Message: words, Type: kind[strings.LastIndexByte(kind, '.')+1:]}
-	switch st.Code() {
-	case codes.Unavailable:
+	if st.Code() == codes.Unavailable {
 		if strings.Contains(st.Message(), "connect") { // nothing has been sent
 			return remote.NotBegun(m.at(engine.KindUnavailable, err, "TorchServe cannot be reached"))
 		}
 		return remote.Broken(m.at(engine.KindDied, err, "TorchServe ended before its answer"))
-	case codes.PermissionDenied:
-		r.Type = "InvalidKeyException"
-	case codes.NotFound:
-		r.Type = "ModelNotFoundException"
 	}
-	if strings.HasPrefix(words, "Model not found") {
-		r.Type = "ModelNotFoundException"
-	}
-	return m.refused(s, r)
+	return m.refused(s, refusalIn(err))
 }
 
 func statusOf(code codes.Code) int {

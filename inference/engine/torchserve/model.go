@@ -69,10 +69,31 @@ func (m *model) open(ctx context.Context) error {
 	if err != nil {
 		return &engine.LoadError{Text: err.Error(), Err: err}
 	}
-	if err := m.pool.Check(ctx); err != nil {
+	if err := m.settle(ctx); err != nil {
 		return &engine.LoadError{Text: err.Error(), Within: remote.RetryIn, Err: err}
 	}
 	return nil
+}
+
+// settling bounds the time between the answer to a registration and the first worker that is ready: the server
+// answers a moment before.
+const settling = 10 * time.Second
+
+// settle waits until a server answers requests.
+func (m *model) settle(ctx context.Context) error {
+	retry := time.NewTicker(100 * time.Millisecond)
+	defer retry.Stop()
+	for begun := time.Now(); ; {
+		err := m.pool.Check(ctx)
+		if err == nil || m.archive == nil || time.Since(begun) > settling {
+			return err
+		}
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // register registers the model with all servers. One is enough: the probes of the others do it later.
@@ -261,15 +282,25 @@ func (m *model) ask(ctx context.Context, q question) (answer *engine.Response, e
 		return nil, m.at(engine.KindOverloaded, nil, "%d requests wait for TorchServe already", m.maxQueue)
 	}
 	defer m.outstanding.Add(-1)
+	// The context of the call ends with it, that of a streamed answer with the stream.
+	life, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	if m.settings.Protocol == serving.ProtocolGRPC {
-		answer, err = m.askGRPC(ctx, q.body)
+		answer, err = m.askGRPC(life, q.body)
 	} else {
-		answer, err = m.askREST(ctx, q)
+		answer, err = m.askREST(life, q)
 	}
+	unhook()
 	if err == nil {
 		m.answered.Add(1)
+		if answer.Stream != nil {
+			answer.Stream = &stream{Stream: answer.Stream, cancel: cancel}
+			return answer, nil
+		}
+		cancel(nil)
 		return answer, nil
 	}
+	cancel(nil)
 	if answered, ok := errors.AsType[*handlerError](err); ok {
 		m.answered.Add(1)
 		return answered.answer(), nil
@@ -286,7 +317,7 @@ func (m *model) ask(ctx context.Context, q question) (answer *engine.Response, e
 // cut is the error of a request without an answer.
 func (m *model) cut(ctx context.Context, err error) error {
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return m.at(engine.KindDeadline, nil, "TorchServe has not answered in time")
 	case ctx.Err() != nil:
 		return m.at(engine.KindInternal, ctx.Err(), "the request was cancelled")
@@ -442,6 +473,26 @@ func (m *model) refused(s *server, r *refusal) error {
 		return &engine.Error{Kind: engine.KindUnavailable, Endpoint: m.url, Text: fmt.Sprintf("endpoint '%s': %s", m.url, r), RetryAfter: remote.RetryIn}
 	}
 	return m.at(engine.KindInternal, nil, "%s", r)
+}
+
+// stream is an answer in pieces, whose context is the one that its pieces are asked with.
+type stream struct {
+	engine.Stream
+
+	cancel context.CancelCauseFunc
+}
+
+// Next implements engine.Stream.
+func (s *stream) Next(ctx context.Context) ([]byte, error) {
+	defer context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })()
+	return s.Stream.Next(ctx)
+}
+
+// Close implements engine.Stream.
+func (s *stream) Close() error {
+	err := s.Stream.Close()
+	s.cancel(nil)
+	return err
 }
 
 // chunks are an answer in pieces over REST.

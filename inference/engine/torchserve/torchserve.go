@@ -43,9 +43,12 @@ type Server struct {
 	REST       string `json:"inference"`  // base URL
 	Management string `json:"management"` // base URL
 	GRPC       string `json:"grpc"`       // host:port
-	Store      string `json:"model_store"`
-	Keys       string `json:"key_file"`
-	Log        string `json:"model_log"` // what handlers write
+	// Admin is the address of the management API over gRPC, "" if it is not known. Over REST a registration holds one of
+	// the few threads that also answer requests, until the workers have loaded the model.
+	Admin string `json:"grpc_management"`
+	Store string `json:"model_store"`
+	Keys  string `json:"key_file"`
+	Log   string `json:"model_log"` // what handlers write
 }
 
 // Engine loads models into TorchServe.

@@ -1,0 +1,102 @@
+package wordpiece
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func tokenizer(tb testing.TB) *Tokenizer {
+	tb.Helper()
+	text, err := os.ReadFile("testdata/tokenizer.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	t, err := Parse(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
+// The golden file has the tokens of the library tokenizers.
+func TestTokensAreThoseOfTheLibrary(t *testing.T) {
+	text, err := os.ReadFile("testdata/golden.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var golden []struct {
+		Text string
+		IDs  []int64
+	}
+	if err := json.Unmarshal(text, &golden); err != nil || len(golden) < 15 {
+		t.Fatal(err)
+	}
+	made := tokenizer(t)
+	for _, g := range golden {
+		if got := made.Encode(g.Text); !slices.Equal(got, g.IDs) {
+			t.Errorf("%q:\ngot  %v\nwant %v", g.Text, got, g.IDs)
+		}
+	}
+}
+
+func TestALimitCutsTexts(t *testing.T) {
+	made := tokenizer(t)
+	made.Limit(5)
+	before, after := made.Around()
+	got := made.Encode(strings.Repeat("hello ", 100))
+	if len(got) != 5 || got[0] != before[0] || got[4] != after[0] {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestAFileOfAnotherKindIsRefused(t *testing.T) {
+	text, err := os.ReadFile("testdata/tokenizer.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range [][2]string{
+		{`"type": "WordPiece"`, `"type": "BPE"`}, {`"BertNormalizer"`, `"NFC"`}, {`"BertPreTokenizer"`, `"Whitespace"`},
+		{`"TemplateProcessing"`, `"RobertaProcessing"`}, {`"unk_token": "[UNK]"`, `"unk_token": "[NONE]"`}, {`"max_length": 32`, `"max_length": 2`},
+	} {
+		changed := strings.Replace(string(text), change[0], change[1], 1)
+		if changed == string(text) {
+			t.Errorf("the file has no %s", change[0])
+		}
+		if _, err := Parse([]byte(changed)); err == nil {
+			t.Errorf("%s is accepted", change[1])
+		}
+	}
+}
+
+func FuzzEncode(f *testing.F) {
+	f.Add("hello [MASK] world")
+	f.Add("\xff\xfe broken")
+	made := tokenizer(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		ids := made.Encode(text)
+		if len(ids) < 2 || len(ids) > 32 {
+			t.Errorf("%d tokens of %q", len(ids), text)
+		}
+		if utf8.ValidString(text) && !slices.Equal(ids, made.Encode(text)) {
+			t.Errorf("%q has different tokens", text)
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	text, err := os.ReadFile("testdata/tokenizer.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Add([]byte(`{"model":{"type":"WordPiece","unk_token":"a","vocab":{"a":0}},"normalizer":{"type":"BertNormalizer"},"pre_tokenizer":{"type":"BertPreTokenizer"}}`))
+	f.Fuzz(func(_ *testing.T, text []byte) {
+		if made, err := Parse(text); err == nil {
+			made.Encode("Hello, world")
+		}
+	})
+}
