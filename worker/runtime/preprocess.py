@@ -83,7 +83,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model, endpoint.take = instance, model, take
-    if getattr(instance, "raw_body", False) is True:
+    if getattr(type(instance), "raw_body", False) is True:  # not of an instance that answers for all names
         endpoint.decode = codec.raw_request
     endpoint.inputs = tuple(map(tuple, (spec.get("extra") or {}).get("inputs") or ()))
     if isinstance(endpoint, oracle.Oracle):
