@@ -28,7 +28,7 @@ type fault struct {
 const patience = 2 * time.Minute
 
 func faults() []fault {
-	return slices.Concat(workerFaults(), codeFaults(), userCodeFaults(), loadFaults(), clientFaults(), http2Faults(), listenerFaults(), streamFaults(), controlFaults(), deployFaults(), configFaults(), machineFaults(), revisionFaults(), statisticsFaults())
+	return slices.Concat(workerFaults(), codeFaults(), userCodeFaults(), loadFaults(), clientFaults(), http2Faults(), listenerFaults(), streamFaults(), controlFaults(), deployFaults(), configFaults(), machineFaults(), revisionFaults(), statisticsFaults(), engineFaults())
 }
 
 // run injects the fault, waits for the recovery, and returns the outcome.

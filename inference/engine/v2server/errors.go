@@ -69,6 +69,9 @@ func (m *model) failure(err error) error {
 	at := func(kind engine.Kind, format string, args ...any) *engine.Error {
 		return &engine.Error{Kind: kind, Endpoint: m.url, Text: fmt.Sprintf("endpoint '%s': ", m.url) + fmt.Sprintf(format, args...)}
 	}
+	if garbage, ok := errors.AsType[*Garbage](err); ok { // also of an error about the client's tensors
+		return at(engine.KindInternal, "%s: %s", m.name, garbage)
+	}
 	if failed, ok := errors.AsType[*engine.Error](err); ok {
 		if failed.Endpoint == "" {
 			named := *failed
@@ -100,9 +103,6 @@ func (m *model) failure(err error) error {
 			return at(engine.KindDeadline, "%s has not answered within the time limit: %s", m.name, text)
 		}
 		return at(engine.KindInternal, "%s failed: %s", m.name, refused)
-	}
-	if _, ok := errors.AsType[*Garbage](err); ok {
-		return at(engine.KindInternal, "%s: %s", m.name, err)
 	}
 	if remote.Begun(err) {
 		return at(engine.KindDied, "%s has not answered: the connection ended while it worked on the request: %s", m.name, err)

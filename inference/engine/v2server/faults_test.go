@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,19 +92,19 @@ func (w *wire) cut() {
 }
 
 func (w *wire) carry(from net.Conn) {
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	to, err := net.Dial("tcp", w.to)
 	if err != nil {
 		return
 	}
-	defer to.Close()
+	defer func() { _ = to.Close() }()
 	w.mu.Lock()
 	w.conns[from], w.conns[to] = struct{}{}, struct{}{}
 	w.mu.Unlock()
 	var both sync.WaitGroup
 	for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
 		both.Go(func() {
-			defer way[1].Close()
+			defer func() { _ = way[1].Close() }()
 			piece := make([]byte, 32<<10)
 			for {
 				n, err := way[0].Read(piece)
@@ -239,7 +241,7 @@ func TestAServerThatAnswersGarbageIsEjected(t *testing.T) {
 				return
 			}
 			tasks.Go(func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				_, _ = io.WriteString(conn, "I am no server of this protocol\r\n\r\n")
 				_, _ = conn.Read(make([]byte, 1<<16))
 			})
@@ -288,6 +290,31 @@ func TestAGarbageAnswerIsAnErrorOfTheEndpointAndCountsAgainstTheAddress(t *testi
 		t.Errorf("%v", err)
 	}
 	garbage.Store(false)
+	works(t, m)
+}
+
+func TestBrokenJSONOfAServerIsNoFaultOfTheClient(t *testing.T) {
+	f := &fake{}
+	broken := atomic.Bool{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if broken.Load() && strings.HasSuffix(r.URL.Path, "/infer") {
+			_, _ = io.WriteString(w, `{"outputs": [1, 2, }`)
+			return
+		}
+		f.serveREST(w, r)
+	}))
+	t.Cleanup(server.Close)
+	m := loaded(t, run(t, Options{}), specOf("echo", map[string]any{"address": server.Listener.Addr().String(), "protocol": "rest"}))
+	broken.Store(true)
+	for range 3 {
+		if _, err := askOnce(t.Context(), m); kindOf(err) != engine.KindInternal || !strings.Contains(err.Error(), "JSON is broken") {
+			t.Errorf("%v", err)
+		}
+	}
+	if s := m.Status(); s.Addresses[0].State == serving.AddressHealthy {
+		t.Errorf("%+v", s.Addresses)
+	}
+	broken.Store(false)
 	works(t, m)
 }
 

@@ -221,6 +221,9 @@ func (c *overREST) infer(ctx context.Context, use *remote.Use, q *question, trac
 		}
 	}
 	parsed, err := v2.ParseResponse(body, length, c.limit)
+	if failed, ok := errors.AsType[*engine.Error](err); ok && failed.Kind == engine.KindTooLarge {
+		return nil, err
+	}
 	if err != nil {
 		return nil, remote.Broken(&Garbage{err})
 	}
