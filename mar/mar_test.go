@@ -151,7 +151,7 @@ func TestWhatCannotBeConvertedIsTold(t *testing.T) {
 		"an unknown handler": {whole(func(e map[string]string) {
 			e[ManifestName] = manifest(func(m map[string]any) { m["handler"] = "video_classifier" })
 		}), "neither a Python file of the archive nor one that TorchServe brings"},
-		"a handler with torchtext": {whole(func(e map[string]string) {
+		"a handler of the package": {whole(func(e map[string]string) {
 			e[ManifestName] = manifest(func(m map[string]any) { m["handler"] = "text_classifier" })
 		}), "--torchserve-package"},
 		"a foreign module": {whole(func(e map[string]string) {
@@ -181,7 +181,7 @@ func TestHandlersOfThePackageAreTakenFromIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(e.Code, "requirements.txt"))
-	if err != nil || !strings.Contains(string(text), PythonPackage+"\n") || !strings.Contains(string(text), "torchtext\n") {
+	if err != nil || !strings.Contains(string(text), PythonPackage+"\n") || !strings.Contains(string(text), "captum\n") {
 		t.Errorf("requirements %q, %v", text, err)
 	}
 	if _, err := os.Stat(filepath.Join(e.Code, "library")); err == nil {

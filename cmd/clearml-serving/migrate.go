@@ -1,7 +1,6 @@
 package main
 
 import (
-	"clearmlserving/inference/engine/openai"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
+	"clearmlserving/inference/engine/openai"
 )
 
 func migrateCommand(a *app) *cobra.Command {

@@ -66,7 +66,7 @@ instance). With --to the endpoint's code and model are only written to a folder.
 	flags.StringVar(&f.environment, "environment", "", "Python environment: own, with the archive's packages, or instance (default: own, if the archive has requirements)")
 	oneOf(cmd, "environment", "own", "instance")
 	flags.StringArrayVar(&f.requirements, "requirement", nil, "a further line of requirements.txt for the own environment, such as torch==2.4.1; may be repeated")
-	flags.BoolVar(&f.withPackage, "torchserve-package", false, "take the handlers from TorchServe's Python package, installed for the endpoint, instead of our own")
+	flags.BoolVar(&f.withPackage, "torchserve-package", false, "take the handlers from TorchServe's Python package, which the own environment gets, instead of our own")
 	flags.StringVar(&f.to, "to", "", "only write the endpoint's code and model to this new folder")
 	why.declare(cmd)
 	a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
@@ -78,8 +78,8 @@ instance). With --to the endpoint's code and model are only written to a folder.
 		if !exists(f.archive) {
 			return notFound("Model archive '%s' could not be found", f.archive)
 		}
-		if f.environment == "instance" && (f.withPackage || len(f.requirements) > 0) {
-			return usagef(cmd, "--environment instance installs nothing: leave out --requirement and --torchserve-package")
+		if f.environment == "instance" && len(f.requirements) > 0 {
+			return usagef(cmd, "--environment instance installs nothing: leave out --requirement")
 		}
 		if f.to != "" {
 			return a.writeArchive(cmd.Context(), f)

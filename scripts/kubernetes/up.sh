@@ -142,7 +142,7 @@ func main() {
 EOF
   build pause lab/pause .
   if [ -z "${NO_METRICS:-}" ]; then
-  module metrics-server sigs.k8s.io/metrics-server "$MSERVER_V"
+    module metrics-server sigs.k8s.io/metrics-server "$MSERVER_V"
     build metrics-server "sigs.k8s.io/metrics-server@$MSERVER_V" sigs.k8s.io/metrics-server/cmd/metrics-server
   fi
   [ -n "${NO_METRICS:-}" ] || echo "$KUBE_V $HELM_V $COREDNS_V $MSERVER_V" >"$B/.versions"
@@ -359,7 +359,7 @@ EOF
 svc containerd$AT containerd -c "$D/containerd.toml"
 done
 for i in $(seq 0 $((NODES-1))); do wait_for 60 containerd$i "$E" -n $i ctr version; done
-for i in pause coredns metrics-server; do "$D/load" "$D/img/$i.tar"; done; say "images imported"
+for i in pause coredns metrics-server; do [ ! -x "$B/$i" ] || "$D/load" "$D/img/$i.tar"; done; say "images imported"
 
 # ---------------------------------------------------------------- 9. kubelet, kube-proxy
 for AT in $(seq 0 $((NODES-1))); do

@@ -167,9 +167,9 @@ func (o Options) find(ctx context.Context) (home string, err error) {
 	select {
 	case <-child.Done():
 	case <-ctx.Done():
-		child.Kill()
+		err := child.Kill()
 		<-child.Done()
-		return "", context.Cause(ctx)
+		return "", errors.Join(context.Cause(ctx), err)
 	}
 	if len(lines) != 2 {
 		return "", fmt.Errorf("%s has no package torchserve (%s): install torchserve==%s and torch for it, or name another interpreter", o.Python, lastLine(child.Death()), Version)

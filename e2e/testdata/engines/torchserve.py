@@ -3,6 +3,7 @@
 The models are small and random, with fixed seeds.
 """
 
+import collections
 import io
 import json
 import pathlib
@@ -37,6 +38,18 @@ class Classifier(nn.Module):
 
     def forward(self, x):
         return self.net(x)
+
+
+class Text(nn.Module):
+    """Finds one of two classes of a text."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.EmbeddingBag(50, 4)
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, text, offsets):
+        return self.linear(self.embedding(text, offsets))
 
 
 class Segmenter(nn.Module):
@@ -216,6 +229,10 @@ def main() -> None:
     script(Classifier(), folder / "classifier.pt")
     script(Segmenter(), folder / "segmenter.pt")
     script(Detector(), folder / "detector.pt")
+    script(Text(), folder / "text.pt")
+    words = "the cat is not here do i am ca n t".split()
+    vocabulary = collections.defaultdict(int, {word: at + 1 for at, word in enumerate(words)})
+    torch.save(vocabulary, folder / "source_vocab.pt")
     torch.save({"factor": torch.tensor(5.0)}, folder / "eager.pt")
     (folder / "scale.py").write_text(EAGER)
     (folder / "index_to_name.json").write_text(json.dumps({str(i): f"class {i}" for i in range(6)}))
@@ -237,6 +254,8 @@ def main() -> None:
     )
     archive(folder, "segmenter", "image_segmenter", serialized_file=folder / "segmenter.pt")
     archive(folder, "detector", "object_detector", serialized_file=folder / "detector.pt", extra_files=names)
+    extra = f"{names},{folder / 'source_vocab.pt'}"
+    archive(folder, "text", "text_classifier", serialized_file=folder / "text.pt", extra_files=extra)
     archive(folder, "stream", STREAM)
     archive(folder, "slow", SLOW)
     archive(folder, "broken", BROKEN)
