@@ -334,6 +334,18 @@ func TestEnginesTritonAnswersRequestsOfTheService(t *testing.T) {
 	serve.wants(t, "factor/1", question, after)
 }
 
+// closedCalls asks Triton to load and to unload a model.
+const closedCalls = `
+import sys, tritonclient.grpc
+client = tritonclient.grpc.InferenceServerClient(sys.argv[1])
+print("factor is ready:", client.is_model_ready("factor"))
+for call in (client.load_model, client.unload_model):
+    try:
+        call("factor")
+    except Exception as error:
+        print(error)
+`
+
 func TestEnginesTritonComesBack(t *testing.T) {
 	pythonTriton(t)
 	plane := controlPlane(t)
@@ -396,9 +408,15 @@ func TestEnginesTritonComesBack(t *testing.T) {
 
 	// The role itself is killed: nothing of it is left, and it starts again in the same place.
 	box.kill(t)
-	again := tritonRole(t, plane, id)
+	again := tritonRole(t, plane, id, "--t-grpc-address", "0.0.0.0")
 	defer func() { again.stop(t) }()
 	again.state(t, "factor", "ready")
+
+	// At an address of other machines, the calls that could load any code are closed, and requests are not.
+	out, err := exec.Command(pythonTriton(t), "-c", closedCalls, again.grpc).CombinedOutput()
+	if err != nil || strings.Count(string(out), "This protocol is restricted") != 2 || !strings.Contains(string(out), "factor is ready: True") {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 func TestEnginesTritonConfigurationsAreReadByNVIDIAsOwnDescription(t *testing.T) {
