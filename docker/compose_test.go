@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -170,5 +171,24 @@ func TestTheOriginalsVariablesReachTheirServices(t *testing.T) {
 	}
 	if ports := inference.Ports; len(ports) != 1 || ports[0].Published != "9000" || ports[0].Target != 9000 {
 		t.Errorf("ports %v, want 9000 on both sides", ports)
+	}
+}
+
+// The images' context has every package of the program, and .dockerignore leaves out the rest of the tree.
+func TestTheContextOfTheImagesHasEveryPackage(t *testing.T) {
+	ignored, err := os.ReadFile("../.dockerignore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "../cmd/clearml-serving").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		path, ours := strings.CutPrefix(strings.TrimSpace(line), "clearmlserving/")
+		top, _, _ := strings.Cut(path, "/")
+		if ours && !strings.Contains(string(ignored), "\n!"+top+"\n") {
+			t.Errorf(".dockerignore leaves out %s, of which the program is made", top)
+		}
 	}
 }

@@ -99,6 +99,33 @@ func (s *system) chat(model string, tokens int, stream bool) (int, string) {
 	return roundTrip(http.MethodPost, s.openAI()+"/chat/completions", "application/json", strings.NewReader(body))
 }
 
+// loaded asks an endpoint again and again until the result is called, which tells the numbers of its answers and the
+// other ones.
+func (s *system) loaded(endpoint string) func() (answered int, failed []string) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	answered, failed := 0, []string(nil)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if status, body := s.chat(endpoint, 4, answered%2 == 0); status != http.StatusOK || !strings.Contains(body, `"finish_reason":"length"`) {
+				failed = append(failed, fmt.Sprintf("%d %s", status, body))
+			} else {
+				answered++
+			}
+		}
+	}()
+	return func() (int, []string) {
+		close(stop)
+		<-done
+		return answered, failed
+	}
+}
+
 // The unmodified official clients of Python and JavaScript ask a server that is beside the service, and one that the
 // engine vllm has started, with and without keys.
 func TestEnginesOpenAIClients(t *testing.T) {
@@ -130,6 +157,15 @@ func TestEnginesOpenAIClients(t *testing.T) {
 		return nil
 	})
 	satisfied("none", "beside", "own", "team/second", "both")
+	asks := writeCode(t, s, "asks.py", `class Preprocess:
+    def process(self, data, state, collect_custom_statistics_fn=None):
+        body = {"model": "own", "max_tokens": 4, "ignore_eos": True, "messages": [{"role": "user", "content": "hello"}]}
+        return self.send_request("chat/completions", version=None, data=body)
+`)
+	s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "asks", "--preprocess", asks, "--wait")
+	if status, body := s.ask(t, "asks", `{}`); status != http.StatusOK || !strings.Contains(body, `"chat.completion"`) {
+		t.Errorf("send_request: %d %s", status, body)
+	}
 	if folder := os.Getenv("CLEARML_SERVING_E2E_OPENAI_NODE"); folder != "" {
 		for _, endpoint := range []string{"beside", "own"} {
 			if r := s.command(t, nil, "node", filepath.Join(folder, "client.mjs"), s.openAI(), "none", endpoint); r.code != 0 || !strings.Contains(r.out, "satisfied") {
@@ -191,6 +227,7 @@ func TestEnginesOpenAIFaults(t *testing.T) {
 	if err := bad.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	unharmed := s.loaded("good")
 	answersWith("a stopped server is seen", http.StatusServiceUnavailable, `"code":"engine_unavailable"`)
 	goodAnswers("while the other is stopped")
 	if out := s.must(t, "--id", id, "--json", "model", "list", "-v"); !strings.Contains(out, "ejected") {
@@ -207,7 +244,7 @@ func TestEnginesOpenAIFaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read to its end
+	defer resp.Body.Close()
 	lines := bufio.NewReader(resp.Body)
 	if _, err := lines.ReadString('\n'); err != nil {
 		t.Fatal(err)
@@ -244,6 +281,9 @@ func TestEnginesOpenAIFaults(t *testing.T) {
 
 	startLlama(t, s, tiny, "tiny", bad.port)
 	answersWith("a new server is found", http.StatusOK, `"choices"`)
+	if answered, failed := unharmed(); answered == 0 || failed != nil {
+		t.Errorf("the other endpoint has answered %d requests, and not %q", answered, failed)
+	}
 	goodAnswers("at the end")
 }
 

@@ -81,3 +81,39 @@ func TestONNXModelsAreServedWithoutPython(t *testing.T) {
 	}
 	s.wants(t, "plus", `[[0,0,0]]`, `[[1.0,1.0,1.0]]`)
 }
+
+// A model that Go does not compute is converted, and needs no Python for its requests.
+func TestONNXRuntimeComputesConvertedModels(t *testing.T) {
+	python := filepath.Join(root, ".venv-onnx", "bin", "python")
+	if _, err := os.Stat(python); err != nil {
+		t.Skip("no .venv-onnx: make e2e-onnx")
+	}
+	s := install(t)
+	folder := t.TempDir()
+	if r := s.command(t, nil, python, "-B", filepath.Join(root, "inference", "engine", "native", "testdata", "others.py"), folder); r.code != 0 {
+		t.Fatal(r)
+	}
+	s.start(t, role{python: python})
+	t.Cleanup(func() { s.stop(t) })
+	id := createdID(t, s.must(t, "create"))
+	model := s.registerFrom(t, id, "--name", "neighbors", "--project", "models", "--framework", "scikitlearn", "--path", filepath.Join(folder, "neighbors.pkl"))
+	add := func(endpoint string, flags ...string) {
+		s.must(t, append([]string{"--id", id, "model", "add", "--engine", "sklearn", "--endpoint", endpoint, "--model-id", model, "--wait"}, flags...)...)
+	}
+	add("converted", "--aux-config", "accelerate=true")
+	const rows = `[[1,2,3,4],[-1.5,0.25,-3,2]]`
+	status, converted := s.ask(t, "converted", rows)
+	if status != http.StatusOK {
+		t.Fatalf("%d %s", status, converted)
+	}
+	if text := s.must(t, "--id", id, "model", "list", "--verbose"); !strings.Contains(text, "ONNX Runtime") || !strings.Contains(text, "KNeighborsClassifier") {
+		t.Error(text)
+	}
+	add("python")
+	if status, body := s.ask(t, "python", rows); status != http.StatusOK || body != converted {
+		t.Errorf("Python answers %d %s, ONNX Runtime %s", status, body, converted)
+	}
+	if status, body := s.ask(t, "converted", `[[1,2]]`); status != http.StatusUnprocessableEntity || !strings.Contains(body, "features") {
+		t.Errorf("%d %s", status, body)
+	}
+}

@@ -122,14 +122,17 @@ var ignored = []string{
 
 func TestChartScores(t *testing.T) {
 	for _, values := range valueSets(t) {
-		args := []string{"score", "--output-format", "ci", "--kubernetes-version", "v1.33"}
+		// A limit of CPU slows requests down while processors are idle.
+		args := []string{"score", "--output-format", "ci", "--kubernetes-version", "v1.33", "--ignore-container-cpu-limit"}
 		for _, check := range ignored {
 			args = append(args, "--ignore-test", check)
 		}
 		out, err := output(t, render(t, values), tool(t, "kube-score"), append(args, "-")...)
 		critical := regexp.MustCompile(`(?m)^\[CRITICAL\].*$`).FindAllString(out, -1)
-		// A GPU is one pod, and the embedded server is one by design.
-		critical = slices.DeleteFunc(critical, func(line string) bool { return strings.Contains(line, "Deployment has less than") })
+		// Engines are images of others.
+		critical = slices.DeleteFunc(critical, func(line string) bool {
+			return strings.Contains(line, "(engine) The pod has a container with a writable root")
+		})
 		if len(critical) > 0 {
 			t.Errorf("%s: %v\n%s", values, err, strings.Join(critical, "\n"))
 		}

@@ -4,8 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export SNAPSHOT_VERSION=${1#v} PATH=$2:$PATH
-export SOURCE_DATE_EPOCH
+# Every time in what is built. goreleaser's own .CommitDate is empty as long as there is no tag.
+export SOURCE_DATE_EPOCH COMMIT_DATE
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+COMMIT_DATE=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
 
 # Nothing is published from here: --snapshot takes the version as it is given.
 goreleaser release --config packaging/goreleaser.yaml --snapshot --clean

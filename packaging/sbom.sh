@@ -2,6 +2,8 @@
 # Writes the list of components of a program, as CycloneDX: packaging/sbom.sh VERSION PROGRAM FILE
 # What differs between two builds is left out: the time is that of the commit, and the tool has no hashes.
 set -euo pipefail
+export SOURCE_DATE_EPOCH
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) # goreleaser does not pass it on
 cyclonedx-gomod bin -json -noserial -std -version "v$1" -output "$3" "$2" 2>/dev/null || {
   cyclonedx-gomod bin -json -noserial -std -version "v$1" -output "$3" "$2" # once more, to say why
 }

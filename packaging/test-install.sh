@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "test-install: fresh roots need root" >&2; exit 1; }
 cases=("$@")
 [ ${#cases[@]} -gt 0 ] || cases=(wheel deb rpm static)
+dist=${DIST:-dist}
 machine=$(dpkg --print-architecture)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -93,7 +94,7 @@ if run.wait(60) != 0:
 print("answered as the model does")
 E2
 # A model of 100 trees that was trained elsewhere.
-.venv/bin/python - "$work" <<'E2'
+.venv-package/bin/python - "$work" <<'E2'
 import json, pickle, sys
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
@@ -106,7 +107,7 @@ give() { cp "$work/model.pkl" "$work/expected.json" "$work/main_job.py" "$root/t
 
 wheel() {
   local file name begun
-  file=$(one "dist/clearml_serving_go-*-manylinux_2_17_$(uname -m).*.whl") name=$(basename "$file")
+  file=$(one "$dist/clearml_serving_go-*-manylinux_2_17_$(uname -m).*.whl") name=$(basename "$file")
   fresh python python3,python3-venv
   give
   cp "$file" "$root/tmp/"
@@ -123,13 +124,13 @@ with_version() {
   rm -rf "$tree"
   dpkg-deb -R "$1" "$tree"
   sed -i "s/^Version: .*/Version: $2/" "$tree/DEBIAN/control"
-  dpkg-deb -q -b "$tree" "$work/clearml-serving_$2.deb" >&2
+  dpkg-deb -Zgzip -z1 -b "$tree" "$work/clearml-serving_$2.deb" >&2
   echo "$work/clearml-serving_$2.deb"
 }
 
 deb() {
   local file
-  file=$(one "dist/clearml-serving_*_$machine.deb")
+  file=$(one "$dist/clearml-serving_*_$machine.deb")
   fresh python python3,python3-venv
   give
   cp "$file" "$root/tmp/first.deb"
@@ -165,7 +166,7 @@ deb() {
 
 rpm_case() {
   local file
-  file=$(one "dist/clearml-serving-*.$(uname -m).rpm")
+  file=$(one "$dist/clearml-serving-*.$(uname -m).rpm")
   fresh python python3,python3-venv
   give
   rpm --root "$root" --initdb
@@ -188,7 +189,7 @@ rpm_case() {
 # The static program needs nothing at all.
 static() {
   local wheel
-  wheel=$(one "dist/clearml_serving_go-*-musllinux_1_2_$(uname -m).whl")
+  wheel=$(one "$dist/clearml_serving_go-*-musllinux_1_2_$(uname -m).whl")
   root=$work/empty
   mkdir -p "$root"
   python3 -m zipfile -e "$wheel" "$work/static"

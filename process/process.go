@@ -176,8 +176,12 @@ func (c *Child) own(spec Spec, started chan<- error) {
 	c.reap(cmd)
 	children.Delete(c.pid)
 
-	// A grandchild that left the group may hold the pipes open forever.
-	limit := time.Now().Add(500 * time.Millisecond)
+	// A grandchild that left the group may hold the pipes open forever, unless a guard has ended it.
+	patience := 500 * time.Millisecond
+	if c.guarded != nil {
+		patience = 10 * time.Second
+	}
+	limit := time.Now().Add(patience)
 	_ = stdout.SetReadDeadline(limit)
 	_ = stderr.SetReadDeadline(limit)
 	if c.guarded != nil {

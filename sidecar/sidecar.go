@@ -70,12 +70,48 @@ type Server struct {
 	status  Status
 	changed chan struct{} // closed at the next change of status
 	heard   time.Time     // when the last line of the log came
+	log     *record
+}
+
+// record is the begin and the end of the log of one process: a server that cannot start may say why first, and then
+// how it is used.
+type record struct {
+	mu      sync.Mutex // guards begin and size
+	begin   []string
+	size    int
+	written int
 	tail    *process.Tail
+}
+
+func newRecord() *record { return &record{tail: process.NewTail(keptLog)} }
+
+func (r *record) add(line string) {
+	_, _ = r.tail.Write([]byte(line + "\n")) // never fails
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.written += len(line) + 1
+	if r.size+len(line) < keptBegin {
+		r.begin = append(r.begin, line)
+		r.size += len(line) + 1
+	} else {
+		r.size = keptBegin // what follows is in the tail
+	}
+}
+
+// lines are all that is kept, with a line of dots where something is left out.
+func (r *record) lines() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.written < keptLog {
+		return r.tail.Lines()
+	}
+	return append(append(slices.Clone(r.begin), "..."), r.tail.Lines()...)
 }
 
 const (
 	hungGrace    = 2 * time.Second // for the end of a server that does not work
-	keptLog      = 16 << 10        // bytes of the log
+	keptLog      = 16 << 10        // bytes of the end of the log
+	keptBegin    = 1 << 10         // bytes of its begin
 	firstPause   = 250 * time.Millisecond
 	longestPause = time.Minute
 	steady       = time.Minute // a server that was ready for so long begins a new series of failures
@@ -93,7 +129,7 @@ func New(o Options) *Server {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler)).With("server", o.Name)
 	o.Secrets = slices.DeleteFunc(slices.Clone(o.Secrets), func(s string) bool { return s == "" })
 	return &Server{
-		o: o, status: Status{Name: o.Name, State: StateStopped, Reason: "it has not been started"}, changed: make(chan struct{}), tail: process.NewTail(keptLog),
+		o: o, status: Status{Name: o.Name, State: StateStopped, Reason: "it has not been started"}, changed: make(chan struct{}), log: newRecord(),
 	}
 }
 
@@ -111,12 +147,13 @@ func (s *Server) Changed() <-chan struct{} {
 	return s.changed
 }
 
-// Log returns the last lines that the newest process of the server wrote, without secrets.
+// Log returns the last lines that the newest process of the server wrote, and the first ones if it wrote much, without
+// secrets.
 func (s *Server) Log() []string {
 	s.mu.Lock()
-	tail := s.tail
+	log := s.log
 	s.mu.Unlock()
-	return tail.Lines()
+	return log.lines()
 }
 
 // Ready waits until the server is ready, or until ctx ends: then the error says why it is not.
@@ -188,7 +225,7 @@ func (s *Server) serve(ctx context.Context) (served time.Duration, err error) {
 	}
 	oom := process.WatchOOM()
 	s.mu.Lock()
-	s.tail = process.NewTail(keptLog)
+	s.log = newRecord()
 	s.mu.Unlock()
 	child, err := process.Start(ctx, process.Spec{
 		Path: command.Path, Args: command.Args, Env: command.Env, Dir: command.Dir, Guard: s.o.Guard,
@@ -233,9 +270,9 @@ func (s *Server) line(text string) {
 	}
 	s.mu.Lock()
 	s.heard = time.Now()
-	tail := s.tail
+	log := s.log
 	s.mu.Unlock()
-	_, _ = tail.Write([]byte(text + "\n")) // never fails
+	log.add(text)
 	if s.o.Line != nil {
 		s.o.Line(text)
 		return

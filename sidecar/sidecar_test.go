@@ -410,3 +410,14 @@ func childOf(t *testing.T, address string) int {
 	}
 	return pid
 }
+
+func TestTheBeginOfALongLogIsKept(t *testing.T) {
+	o := options(filepath.Join(t.TempDir(), "address"))
+	o.Command = func(context.Context) (sidecar.Command, error) {
+		return sidecar.Command{Path: "/bin/sh", Args: []string{"-c", "echo the flag is unknown; for i in $(seq 5000); do echo usage $i; done; exit 2"}}, nil
+	}
+	lines := await(t, run(t, o), func(now sidecar.Status) bool { return now.Restarts > 0 }).LastLines
+	if lines[0] != "the flag is unknown" || !slices.Contains(lines, "...") || lines[len(lines)-1] != "usage 5000" || len(lines) > 2500 {
+		t.Errorf("%d lines, from %q to %q", len(lines), lines[0], lines[len(lines)-1])
+	}
+}

@@ -59,8 +59,12 @@ func TestAFileOfAnotherKindIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, change := range [][2]string{
-		{`"type": "WordPiece"`, `"type": "BPE"`}, {`"BertNormalizer"`, `"NFC"`}, {`"BertPreTokenizer"`, `"Whitespace"`},
-		{`"TemplateProcessing"`, `"RobertaProcessing"`}, {`"unk_token": "[UNK]"`, `"unk_token": "[NONE]"`}, {`"max_length": 32`, `"max_length": 2`},
+		{`"type": "WordPiece"`, `"type": "BPE"`},
+		{`"BertNormalizer"`, `"NFC"`},
+		{`"BertPreTokenizer"`, `"Whitespace"`},
+		{`"TemplateProcessing"`, `"RobertaProcessing"`},
+		{`"unk_token": "[UNK]"`, `"unk_token": "[NONE]"`},
+		{`"max_length": 32`, `"max_length": 2`},
 	} {
 		changed := strings.Replace(string(text), change[0], change[1], 1)
 		if changed == string(text) {

@@ -101,6 +101,11 @@ func (a *app) build(ctx context.Context, what string, f buildFlags) (err error) 
 	if len(report.Endpoints) == 0 {
 		return hint(fmt.Errorf("service '%s' has no endpoint", served.state.ServiceName), "Try: clearml-serving model add --help")
 	}
+	if f.native {
+		if err := computedInGo(report); err != nil {
+			return err
+		}
+	}
 	pinned, err := a.pin(ctx, f, report, required)
 	if err != nil {
 		return err
@@ -113,6 +118,25 @@ func (a *app) build(ctx context.Context, what string, f buildFlags) (err error) 
 		return err
 	}
 	return a.sayBuild(f, report)
+}
+
+// computedInGo refuses endpoints that need Python, for an image without it.
+func computedInGo(report reconcile.FolderReport) error {
+	for _, url := range report.Endpoints {
+		e := report.Records[url]
+		how, err := serving.Accelerate(e.EngineType, e.AuxiliaryCfg)
+		switch {
+		case err != nil:
+			return fmt.Errorf("endpoint '%s': %w", url, err)
+		case !slices.Contains(modelEngines, e.EngineType):
+			return fmt.Errorf("--native: endpoint '%s' has the engine %s, which is not computed in Go", url, e.EngineType)
+		case e.PreprocessArtifact != "":
+			return fmt.Errorf("--native: endpoint '%s' has preprocess code, which runs in Python", url)
+		case how != serving.AccelerateOn:
+			return hint(fmt.Errorf("--native: endpoint '%s' is computed in Python", url), "Try: clearml-serving model add … --aux-config accelerate=true, then build again")
+		}
+	}
+	return nil
 }
 
 // mustBeEmpty refuses a folder that has something.
@@ -169,7 +193,7 @@ func (a *app) toBuild(ctx context.Context, what string, f buildFlags) (source bu
 		return source, nil, remove, err
 	}
 	a.print.line("%s", p)
-	folder, removeCode, err := a.folderOf(ctx, p)
+	folder, removeCode, err := a.folderOf(ctx, p, f.native)
 	if err != nil {
 		removePlan()
 		return source, nil, remove, err

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,7 +118,7 @@ func (a *app) openFolder(ctx context.Context, path, endpoint string) (served *re
 		removePlan()
 		return nil, made, remove, err
 	}
-	served, removeCode, err := a.folderOf(ctx, p)
+	served, removeCode, err := a.folderOf(ctx, p, false)
 	if err != nil {
 		removePlan()
 		return nil, made, remove, err
@@ -132,10 +133,13 @@ const (
 	folderArtifact = "py_code"
 )
 
-// folderOf describes a model as a service with one endpoint. remove removes its packed code.
-func (a *app) folderOf(ctx context.Context, p *runPlan) (served *reconcile.Folder, remove func(), err error) {
+// folderOf describes a model as a service with one endpoint, which is computed in Go if inGo. remove removes its packed code.
+func (a *app) folderOf(ctx context.Context, p *runPlan, inGo bool) (served *reconcile.Folder, remove func(), err error) {
 	remove = func() {}
 	e := serving.Endpoint{EngineType: p.engine, ServingURL: p.endpoint}
+	if inGo && slices.Contains(modelEngines, p.engine) {
+		e.AuxiliaryCfg = map[string]any{serving.AuxAccelerate: true}
+	}
 	paths := map[string]string{}
 	state := &reconcile.State{
 		ServiceID: folderService, ServiceName: p.endpoint, Sections: map[serving.Section]json.RawMessage{}, General: map[string]string{},

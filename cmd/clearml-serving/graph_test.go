@@ -218,7 +218,7 @@ func TestAGraphIsServedThroughTheCore(t *testing.T) {
 	}
 
 	// What a graph is described as follows its steps.
-	resp, err := http.Get(address + "/v2/models/outer") //nolint:noctx // a test
+	resp, err := http.Get(address + "/v2/models/outer")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"clearmlserving/inference/engine/openai"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
+	"clearmlserving/inference/engine/openai"
 )
 
 func migrateCommand(a *app) *cobra.Command {
@@ -30,8 +30,8 @@ func migrateCheckCommand(a *app) *cobra.Command {
 		Use:   "check",
 		Short: "Say what will differ when this product serves an existing service",
 		Long: `Read a serving service of the Python product, its compose files and its file of variables,
-and say what will differ here: engines that nothing runs, records that cannot be read,
-code and models that are missing, variables that mean something else or nothing.
+and say what will differ here: records that cannot be read, code and models that are
+missing, variables that mean something else or nothing.
 
 Nothing is changed or started. With --env-file the server, the credentials and the
 service are those of that file. The exit code is 1 when something will not be served.`,
@@ -126,9 +126,8 @@ var otherVariables = []struct{ name, instead string }{
 	{"CLEARML_SERVING_DEV_CUDAEXCEPTION", "a worker without memory on its GPU is replaced by itself"},
 	{"CLEARML_ENABLE_ENDPOINT_TELEMETRY", "instances report what they serve in their status"},
 	{"CLEARML_SERVING_AIO_RPC_*", "errors that clients repeat are logged once, then counted"},
-	{"CLEARML_GRPC_*", "messages are bounded by --max-body"},
-	{"CLEARML_TRITON_*", "nothing runs the engine triton here"},
-	{"CLEARML_DEFAULT_TRITON_GRPC_*", "nothing runs the engine triton here"},
+	{"CLEARML_GRPC_*", "options of the gRPC channel to Triton are not settings here"},
+	{"CLEARML_TRITON_*", "the role triton has no flag of this name"},
 	{"SERVING_PORT", "the addresses of an instance are those at which it listens"},
 }
 

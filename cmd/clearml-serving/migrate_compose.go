@@ -201,6 +201,8 @@ func checkContainers(containers []container) []finding {
 			found = append(found, checkInferenceContainer(c)...)
 		case part == "statistics":
 			say(stateOK, "", "%s becomes clearml-serving statistics, or is left out: instances expose the same metrics", c.name)
+		case part == "triton":
+			say(stateOK, "", "%s becomes clearml-serving triton, which runs a tritonserver of yours", c.name)
 		case part != "":
 			say(stateFail, "Deploy these models in another form (ONNX models by the engine onnx), or keep that container for them", "%s (%s) has no counterpart here", c.name, c.image)
 		case other >= 0:

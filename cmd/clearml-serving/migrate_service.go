@@ -83,14 +83,7 @@ func (c *serviceCheck) say(state, fix, format string, args ...any) {
 // records are what cannot be read.
 func (c *serviceCheck) records() {
 	for _, b := range c.config.Broken {
-		c.say(stateFail, "Correct it in the web page of the task, or add the endpoint again", "%s: %v", serving.Problem{Section: b.Section, Key: b.Key}.String(), b.Err)
-	}
-}
-
-// engineSay tells of an engine that nothing runs.
-func (c *serviceCheck) engineSay(url, engine string) {
-	if !slices.Contains(availableEngines(), engine) {
-		c.say(stateFail, "Use another engine ("+strings.Join(availableEngines(), ", ")+"), or let the Python product serve it", "/%s: nothing runs the engine %s here", url, engine)
+		c.say(stateFail, "Correct it in the web page of the task, or add the endpoint again", "%s", serving.Problem{Section: b.Section, Key: b.Key, Text: b.Err.Error()})
 	}
 }
 
@@ -100,7 +93,6 @@ func (c *serviceCheck) endpoints() {
 	for _, key := range keys(c.config.Endpoints) {
 		e := c.config.Endpoints[key]
 		known[strings.Trim(key, "/")] = true
-		c.engineSay(strings.Trim(key, "/"), e.EngineType)
 		if strings.HasPrefix(key, "/") {
 			c.say(stateOK, "", "%s: no request reached it because of its first slash; here /serve%s does", key, key)
 		}
@@ -113,7 +105,6 @@ func (c *serviceCheck) endpoints() {
 	}
 	for _, key := range keys(c.config.Monitoring) {
 		m := c.config.Monitoring[key]
-		c.engineSay(key+"/*", m.EngineType)
 		if m.PreprocessArtifact != "" {
 			artifacts[m.PreprocessArtifact] = append(artifacts[m.PreprocessArtifact], "/"+key)
 		}

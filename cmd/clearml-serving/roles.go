@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/dustin/go-humanize"
+
 	"clearmlserving/process"
 )
 
@@ -27,6 +29,9 @@ func (a *app) runRole(ctx context.Context, level slog.Level, make func(*sockets)
 	defer reaper.Wait()
 	defer stop()
 	reaper.Go(func() { process.ReapOrphans(reaping) })
+	if err := enoughMemory(process.MemoryLimit()); err != nil {
+		return err
+	}
 	dir, err := a.dataDir()
 	if err != nil {
 		return err
@@ -39,6 +44,17 @@ func (a *app) runRole(ctx context.Context, level slog.Level, make func(*sockets)
 		return err
 	}
 	return runParts(ctx, sockets.log, parts...)
+}
+
+// leastMemory is what a service takes with nothing to do. With less it would be killed at once, again and again, without a word.
+const leastMemory = 32 << 20
+
+func enoughMemory(limit int64, known bool) error {
+	if !known || limit >= leastMemory {
+		return nil
+	}
+	return hint(fmt.Errorf("this container may take %s of memory, and the service alone needs %s", humanize.IBytes(uint64(max(0, limit))), humanize.IBytes(leastMemory)),
+		"Raise its limit of memory: 512 MiB suit a small model in Python")
 }
 
 // runParts starts the parts in order, each once the one before is ready, until

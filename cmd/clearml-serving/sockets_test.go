@@ -21,7 +21,7 @@ func TestDamagedListsOfAddressesStopNoStart(t *testing.T) {
 			}
 		}
 		var log bytes.Buffer
-		s := newApp(system{}).newSockets(dir, slog.New(slog.NewTextHandler(&log, nil)))
+		s := newApp(system{env: func(string) (string, bool) { return "", false }}).newSockets(dir, slog.New(slog.NewTextHandler(&log, nil)))
 		s.urls[filesSocket.name] = "http://127.0.0.1:8081"
 		if err := s.keepFilesAddress(); err != nil {
 			t.Errorf("%q: %v", damage, err)

@@ -18,6 +18,8 @@ class Framework(NamedTuple):
 
     requests: Callable[[], list]
     load: Callable[[Path], Answerer]
+    # The name of the model that the framework itself loads, which the same training has registered.
+    original: str = ""
 
 
 def framework_of(url: str) -> Framework:
@@ -42,7 +44,18 @@ def model_file(model_id: str) -> Path:
 @cache
 def answerer(url: str, model_id: str) -> Answerer:
     """Return a function with the right answers of the endpoint for that model."""
-    return framework_of(url).load(model_file(model_id) if model_id else Path())
+    framework = framework_of(url)
+    if framework.original:
+        model_id = registered_with(model_id, framework.original)
+    return framework.load(model_file(model_id) if model_id else Path())
+
+
+def registered_with(model_id: str, name: str) -> str:
+    """The model of a name that the training of another model has registered."""
+    from clearml import Model, Task
+
+    outputs = Task.get_task(task_id=Model(model_id=model_id).task).models["output"]
+    return next(model.id for model in outputs if model.name == name)
 
 
 # scikit-learn
@@ -213,7 +226,67 @@ def itself(_path: Path) -> Answerer:
     return lambda body: body
 
 
+# Digits in images, by PyTorch and Keras
+
+
+@cache
+def digit_requests() -> list:
+    """Digits of the tutorials' data, drawn otherwise than for the training: as addresses, and as images."""
+    import io
+    import tempfile
+
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    folder, bodies = Path(tempfile.mkdtemp(prefix="digits-")), []
+    for number, pixels in enumerate(load_digits().images[::60]):
+        image = Image.fromarray((pixels * 255 / 16).astype(np.uint8)).resize((40, 40)).convert("RGB")
+        if number % 2:
+            path = folder / f"{number}.png"
+            image.save(path)
+            bodies.append({"url": str(path)})
+        else:
+            data = io.BytesIO()
+            image.save(data, "PNG")
+            bodies.append(data.getvalue())
+    return bodies
+
+
+def pixels_of(body: Any) -> Any:
+    """An image as the tutorials' models take it."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(body) if isinstance(body, bytes) else body["url"])
+    return np.asarray(image.convert("RGB").convert("L").resize((28, 28)), dtype=np.float32)[np.newaxis]
+
+
+def digits_torch(path: Path) -> Answerer:
+    import torch
+
+    network = torch.jit.load(str(path))
+    return lambda body: {"digit": int(network(torch.tensor(pixels_of(body))).argmax())}
+
+
+def digits_keras(path: Path) -> Answerer:
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "jax")  # as the tutorial trains it
+    import keras
+
+    network = keras.models.load_model(path)
+    return lambda body: {"digit": int(network.predict(pixels_of(body), verbose=0).argmax())}
+
+
+# The tutorials that make examples-engines runs: with large frameworks, or with servers of their own.
+APART = ("chat", "embeddings", "keras", "onnx-ocr", "pytorch", "vllm")
+
 FRAMEWORKS = {
+    "test_model_pytorch": Framework(digit_requests, digits_torch, "train pytorch model - serving_model"),
+    "test_model_keras": Framework(digit_requests, digits_keras, "train keras model - serving_model"),
     "test_model_sklearn": Framework(wine_requests, wine),
     "test_model_retrain": Framework(tumour_requests, tumours),
     "test_model_pipeline": Framework(wine_requests, itself),  # answered by pipeline_answerer

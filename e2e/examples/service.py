@@ -132,8 +132,8 @@ class Service:
         """POST a body to an endpoint."""
         request = urllib.request.Request(
             f"{self.address}/serve/{url}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            body if isinstance(body, bytes) else json.dumps(body).encode(),
+            {"Content-Type": "image/png" if isinstance(body, bytes) else "application/json"},
             method="POST",
         )
         try:

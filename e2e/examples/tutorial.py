@@ -31,7 +31,7 @@ class Command:
     @property
     def is_set_up(self) -> bool:
         """Whether it starts a service or sets up the reader's shell."""
-        return self.words[0] == "eval" or self.verb() in ("up", "server", "inference")
+        return self.words[0] == "eval" or self.verb() in ("up", "server", "inference", "triton")
 
     def verb(self) -> str:
         """What a clearml-serving command does, for example "model add"; "" for other programs."""

@@ -304,30 +304,40 @@ func TestWithoutSharedMemory(t *testing.T) {
 	}
 }
 
-// With too little memory for Python the service stays up and says so, instead of being killed again and again.
+// With too little memory the service says so and ends, instead of being killed again and again without a word.
 func TestWithTooLittleMemoryItSaysSo(t *testing.T) {
-	for _, limit := range []string{"64m", "96m", "128m"} {
+	for limit, serves := range map[string]bool{"16m": false, "24m": false, "48m": true} {
 		t.Run(limit, func(t *testing.T) {
-			c := start(t, sums(t), append(data(), "--network", "none", "--memory", limit, "--memory-swap", limit, "--restart", "on-failure:3")...)
-			settled := ""
-			until(t, "it serves, or says why not", func() bool {
-				if state := c.inspect("{{.State.Status}}"); state != "running" {
-					settled = "exited with " + c.inspect("{{.State.ExitCode}}")
-					return true
-				}
-				status, answer := c.ask("POST", "http://127.0.0.1:8080/serve/sums", `{"x": 1}`)
-				settled = fmt.Sprint(status, " ", answer)
-				return status == 200 || strings.Contains(answer, "memory")
-			})
-			logs, _ := exec.CommandContext(t.Context(), "podman", "logs", c.name).CombinedOutput()
-			t.Logf("%s\n%s", settled, logs)
-			if restarts := c.inspect("{{.RestartCount}}"); restarts != "0" {
-				t.Errorf("it was started again %s times", restarts)
+			c := start(t, sums(t), append(data(), "--network", "none", "--memory", limit, "--memory-swap", limit)...)
+			if serves {
+				c.ready()
+				return
 			}
-			if strings.HasPrefix(settled, "exited") && !strings.Contains(string(logs), "memory") {
-				t.Errorf("it ended without a word about memory")
+			until(t, "it has ended", func() bool { return c.inspect("{{.State.Status}}") == "exited" })
+			logs, err := exec.CommandContext(t.Context(), "podman", "logs", c.name).CombinedOutput()
+			if code := c.inspect("{{.State.ExitCode}}"); err != nil || code != "1" || !strings.Contains(string(logs), "of memory, and the service alone needs 32 MiB") {
+				t.Errorf("it ended with %s: %s (%v)", code, logs, err)
 			}
 		})
+	}
+}
+
+// A request that takes more memory than there is costs its worker, not the service.
+func TestARequestBeyondTheLimitIsRefusedWithTheReason(t *testing.T) {
+	c := start(t, sums(t), append(data(), "--network", "none", "--memory", "160m", "--memory-swap", "160m", "--restart", "on-failure:3")...)
+	c.ready()
+	for range 3 {
+		status, answer := c.ask("POST", "http://127.0.0.1:8080/serve/sums", `{"x": 1, "hold": 400}`)
+		if status < 500 || !strings.Contains(strings.ToLower(answer), "memory") {
+			t.Errorf("%d %s", status, answer)
+		}
+	}
+	until(t, "it serves on", func() bool {
+		status, answer := c.ask("POST", "http://127.0.0.1:8080/serve/sums", `{"x": 1}`)
+		return status == 200 && answer == `{"sum":2}`
+	})
+	if restarts := c.inspect("{{.RestartCount}}"); restarts != "0" {
+		t.Errorf("the service was started again %s times", restarts)
 	}
 }
 
@@ -352,7 +362,7 @@ func TestTheOriginalsComposeFileWorksWithOtherImages(t *testing.T) {
 	server := start(t, "localhost/clearml-serving-server:latest", append(data(), "--network", "none",
 		"-e", "CLEARML_SERVING_ACCESS_KEY=ACCESS", "-e", "CLEARML_SERVING_SECRET_KEY=0123456789abcdef")...)
 	until(t, "the server answers", func() bool {
-		status, _ := server.ask("GET", "http://127.0.0.1:8008/debug.ping", "")
+		status, _ := server.ask("GET", "http://127.0.0.1:8008/livez", "")
 		return status == 200
 	})
 	must(t, "podman", "healthcheck", "run", server.name)
@@ -362,8 +372,10 @@ func TestTheOriginalsComposeFileWorksWithOtherImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	cli := func(words ...string) string {
-		args := []string{"-t", pid, "-n", "env", "CLEARML_API_HOST=http://127.0.0.1:8008", "CLEARML_WEB_HOST=http://127.0.0.1:8008", "CLEARML_FILES_HOST=http://127.0.0.1:8081",
-			"CLEARML_API_ACCESS_KEY=ACCESS", "CLEARML_API_SECRET_KEY=0123456789abcdef", "CLEARML_SERVING_HOME=" + dir, "bin/clearml-serving"}
+		args := []string{
+			"-t", pid, "-n", "env", "CLEARML_API_HOST=http://127.0.0.1:8008", "CLEARML_WEB_HOST=http://127.0.0.1:8008", "CLEARML_FILES_HOST=http://127.0.0.1:8081",
+			"CLEARML_API_ACCESS_KEY=ACCESS", "CLEARML_API_SECRET_KEY=0123456789abcdef", "CLEARML_SERVING_HOME=" + dir, "bin/clearml-serving",
+		}
 		return must(t, "nsenter", append(args, words...)...)
 	}
 	cli("create", "--name", "sums")
@@ -392,13 +404,13 @@ func TestTheOriginalsComposeFileWorksWithOtherImages(t *testing.T) {
 func TestEverythingInOneContainer(t *testing.T) {
 	c := start(t, "localhost/clearml-serving-up:latest", append(data(), "--network", "none")...)
 	until(t, "the server answers", func() bool {
-		status, _ := c.ask("GET", "http://127.0.0.1:8008/debug.ping", "")
+		status, _ := c.ask("GET", "http://127.0.0.1:8008/livez", "")
 		return status == 200
 	})
 	must(t, "podman", "exec", c.name, "clearml-serving", "create", "--name", "sums")
 	c.ready()
 	must(t, "podman", "healthcheck", "run", c.name)
-	if status, _ := c.ask("GET", "http://127.0.0.1:8008/", ""); status != 200 && status != 302 && status != 303 {
+	if status, _ := c.ask("GET", "http://127.0.0.1:8008/", "", "Accept: text/html"); status != 200 && status != 302 && status != 303 {
 		t.Errorf("the web pages answer %d", status)
 	}
 }

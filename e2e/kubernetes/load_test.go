@@ -27,12 +27,15 @@ const loadTarget = "CLEARML_SERVING_LOAD_TARGET"
 // counts are what became of the requests.
 type counts struct {
 	Sent, Wrong, Failed uint64
-	// Again are requests whose connection broke before any byte of an answer, and that were sent once more on
-	// another one, as every proxy does.
-	Again uint64
-	// Pods are the instances that answered.
+	// Again is how often a request was sent again, because its connection was refused or broke before any byte of an
+	// answer. Proxies do that.
+	Again  uint64
 	Faults []string
 }
+
+// repeats is how long a request is sent again. Until the cluster has noticed that an instance is dead, it gives
+// connections to it, which are refused.
+const repeats = 20 * time.Second
 
 // clients is the number of connections, of which half are new for each request.
 const clients = 6
@@ -84,10 +87,11 @@ func (l *loader) client(ctx context.Context, keep bool) {
 		n := l.number.Add(1)
 		body := fmt.Appendf(nil, `{"x": %d}`, n)
 		status, answer, clean, err := l.ask(client, body)
-		if err != nil && clean {
+		for begun := time.Now(); err != nil && clean && time.Since(begun) < repeats; {
 			l.again.Add(1)
 			l.fault("again: " + err.Error())
-			status, answer, _, err = l.ask(client, body)
+			time.Sleep(100 * time.Millisecond)
+			status, answer, clean, err = l.ask(client, body)
 		}
 		l.sent.Add(1)
 		switch want := fmt.Sprintf(`{"sum":%d}`, n+1); {
@@ -136,7 +140,7 @@ func startLoad(t *testing.T, home, target string) *load {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &load{t: t, cmd: exec.Command(home+"/enter", self)} //nolint:noctx // it ends with its input
+	l := &load{t: t, cmd: exec.Command(home+"/enter", self)}
 	l.cmd.Env = append(os.Environ(), loadTarget+"="+target)
 	l.cmd.Stderr = os.Stderr
 	if l.in, err = l.cmd.StdinPipe(); err != nil {

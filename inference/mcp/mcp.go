@@ -22,6 +22,7 @@ import (
 
 	"clearmlserving/inference"
 	"clearmlserving/serving"
+	"clearmlserving/tracing"
 )
 
 // RequestID is the field of a request with its id for logs and user code.
@@ -32,13 +33,16 @@ type Options struct {
 	Version string // of this program
 	// MaxBody bounds a message.
 	MaxBody int64
-	Logger  *slog.Logger
+	// Tracer traces the calls, nil for none.
+	Tracer *tracing.Tracer
+	Logger *slog.Logger
 }
 
 // Server answers agents.
 type Server struct {
 	core    *inference.Service
 	log     *slog.Logger
+	tracer  *tracing.Tracer
 	server  *sdk.Server
 	handler http.Handler
 
@@ -55,7 +59,7 @@ type edition struct {
 
 // New creates a Server.
 func New(core *inference.Service, o Options) *Server {
-	s := &Server{core: core, log: o.Logger, tools: map[string]*tool{}}
+	s := &Server{core: core, log: o.Logger, tracer: o.Tracer, tools: map[string]*tool{}}
 	s.server = sdk.NewServer(&sdk.Implementation{Name: inference.ServerName, Title: "ClearML Serving", Version: o.Version}, &sdk.ServerOptions{
 		Instructions: "Each tool asks a machine learning model.",
 		Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{ListChanged: true}},
@@ -177,13 +181,14 @@ func (s *Server) visible(next sdk.MethodHandler) sdk.MethodHandler {
 		}
 		switch r := req.(type) {
 		case *sdk.CallToolRequest:
-			if r.Params != nil && !s.opens(r.Extra, r.Params.Name) {
+			if r.Params != nil && !s.opens(r.Extra)(r.Params.Name) {
 				return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: fmt.Sprintf("unknown tool %q", r.Params.Name)}
 			}
 		case *sdk.ListToolsRequest:
 			result, err := next(ctx, method, req)
 			if list, ok := result.(*sdk.ListToolsResult); ok && err == nil {
-				list.Tools = slices.DeleteFunc(list.Tools, func(t *sdk.Tool) bool { return !s.opens(r.Extra, t.Name) })
+				opens := s.opens(r.Extra)
+				list.Tools = slices.DeleteFunc(list.Tools, func(t *sdk.Tool) bool { return !opens(t.Name) })
 			}
 			return result, err
 		}
@@ -191,11 +196,13 @@ func (s *Server) visible(next sdk.MethodHandler) sdk.MethodHandler {
 	}
 }
 
-func (s *Server) opens(extra *sdk.RequestExtra, name string) bool {
+// opens tells which tools the key of a request opens.
+func (s *Server) opens(extra *sdk.RequestExtra) func(name string) bool {
+	key := s.core.Opens(keyOf(extra))
 	s.mu.Lock()
-	t := s.tools[name]
+	tools := s.tools
 	s.mu.Unlock()
-	return t != nil && s.core.Opens(keyOf(extra))(t.url)
+	return func(name string) bool { return tools[name] != nil && key(tools[name].url) }
 }
 
 func keyOf(extra *sdk.RequestExtra) string {

@@ -17,6 +17,7 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/openapi"
 	"clearmlserving/serving"
+	"clearmlserving/tracing"
 )
 
 // tool is an endpoint as a tool.
@@ -108,18 +109,22 @@ func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (*
 	if err != nil {
 		return failed(err.Error()), nil
 	}
-	id := ""
+	header := http.Header{}
 	if req.Extra != nil {
-		id = req.Extra.Header.Get(RequestID)
+		header = req.Extra.Header
 	}
+	id := header.Get(RequestID)
+	span := s.tracer.Start("tools/call "+t.Name, tracing.Server, header.Get("Traceparent"), header.Get("Tracestate"))
+	defer span.End()
 	ticket, failure := s.core.Admit(inference.Head{Endpoint: t.url, Key: keyOf(req.Extra), ID: id})
 	if failure != nil {
-		return failed(failure.Text), nil //nolint:nilerr // it is the result
+		return failed(failure.Text), nil
 	}
-	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: id, Body: body, ContentType: "application/json"}})
+	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: id, Body: body, ContentType: "application/json", Span: span}})
 	switch {
 	case failure != nil:
-		return failed(failure.Text), nil //nolint:nilerr // it is the result
+		span.Fail(failure.Text)
+		return failed(failure.Text), nil
 	case answer.Status >= http.StatusBadRequest:
 		return failed(textOf(answer.Body)), nil
 	}

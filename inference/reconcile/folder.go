@@ -115,6 +115,8 @@ func (f *Folder) Fetch(ctx context.Context, item File) (Local, error) {
 type FolderReport struct {
 	// Endpoints are the URLs that are served, sorted.
 	Endpoints []serving.EndpointURL
+	// Records are the endpoints' settings, by their URLs.
+	Records map[serving.EndpointURL]serving.Endpoint
 	// Skipped says for URLs of the service why they are not served.
 	Skipped map[serving.EndpointURL]string
 	// Environments are the folders of code, by the URL, whose endpoints have Python environments of their own.
@@ -133,7 +135,7 @@ func WriteFolder(ctx context.Context, dir string, state *State, files Files) (Fo
 	nowhere := func(serving.EndpointURL) bool { return false }
 	plan := serving.Resolve(service, state.judged(service, known, nowhere), state.Versions)
 	wanted := r.choose(state, service, plan, 1)
-	report := FolderReport{Skipped: map[serving.EndpointURL]string{}, Environments: map[serving.EndpointURL]string{}}
+	report := FolderReport{Records: map[serving.EndpointURL]serving.Endpoint{}, Skipped: map[serving.EndpointURL]string{}, Environments: map[serving.EndpointURL]string{}}
 	c := contents{Format: folderFormat, State: state, Files: map[string]folderFile{}}
 	for _, url := range slices.Sorted(maps.Keys(wanted)) {
 		w := wanted[url]
@@ -152,7 +154,7 @@ func WriteFolder(ctx context.Context, dir string, state *State, files Files) (Fo
 				}
 			}
 		}
-		report.Endpoints = append(report.Endpoints, url)
+		report.Endpoints, report.Records[url] = append(report.Endpoints, url), w.planned.Endpoint
 		own, err := serving.OwnEnvironment(w.planned.EngineType, w.planned.AuxiliaryCfg)
 		if err == nil && own && w.code.URL != "" {
 			report.Environments[url] = filepath.Join(dir, filepath.FromSlash(c.Files[w.code.URL].Path))

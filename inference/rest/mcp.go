@@ -63,7 +63,7 @@ func (f *Front) mcpOrigin(h *listener.Head) bool {
 }
 
 // mcpHeaders are the fields of a request that the protocol knows.
-var mcpHeaders = []string{"Accept", "Authorization", "Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "Last-Event-Id"} //nolint:gochecknoglobals // a constant table
+var mcpHeaders = []string{"Accept", "Authorization", "Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "Last-Event-Id", "Traceparent", "Tracestate"} //nolint:gochecknoglobals // a constant table
 
 // answerMCP answers a message. The SDK writes to a http.ResponseWriter: an answer that it does not flush is whole, any other
 // is a stream.

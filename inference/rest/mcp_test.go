@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"clearmlserving/serving"
+	"clearmlserving/tracing"
+	"clearmlserving/tracing/tracingtest"
 )
 
 // keyed sends a key with each request.
@@ -256,4 +259,30 @@ func TestACallEndsWithItsClient(t *testing.T) {
 		t.Error("a call that was given up has an answer")
 	}
 	holds(0)
+}
+
+func TestACallOfAToolIsTraced(t *testing.T) {
+	to := tracingtest.New(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", to.URL)
+	tracer, err := tracing.New(t.Context(), "1.2", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := start(t, func(o *options) {
+		offering(`{"echo":{"tool":{}}}`)(o)
+		o.front.Tracer = tracer
+	}, "echo")
+	if got := called(t, agent(t, base, "", "", nil), "echo", map[string]any{"body": 1}); got != "echo|application/json|1" {
+		t.Fatal(got)
+	}
+	if err := tracer.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{}
+	for _, s := range to.Spans() {
+		names = append(names, s.Name)
+	}
+	if !slices.Contains(names, "tools/call echo") || !slices.Contains(names, "infer echo") {
+		t.Errorf("the spans are %q", names)
+	}
 }

@@ -104,7 +104,7 @@ func New(core *inference.Service, o Options) *Front {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	f := &Front{
 		o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now(), page: openapi.Page(),
-		tools: mcp.New(core, mcp.Options{Version: o.Version, MaxBody: maxMessage, Logger: o.Logger}),
+		tools: mcp.New(core, mcp.Options{Version: o.Version, MaxBody: maxMessage, Tracer: o.Tracer, Logger: o.Logger}),
 	}
 	f.mcpContext, f.endMCP = context.WithCancel(context.Background())
 	return f

@@ -10,7 +10,7 @@
 #   FOLDER/mkimage NAME:TAG OUT.tar BINARY [ARG...]   one static binary -> an image tar, no builder
 #   down.sh [FOLDER]            stops it all
 # Settings (environment): NODES=1 (up to 3) API_PORT=16443 PROXY_MODE=iptables|nftables NICE=10 KUBE_V=v1.33.0
-#   HELM_V COREDNS_V MSERVER_V;  SKIP_BUILD=1 (fail rather than build);  BUILD_ONLY=1
+#   HELM_V COREDNS_V MSERVER_V;  SKIP_BUILD=1 (fail rather than build);  BUILD_ONLY=1;  NO_METRICS=1 (no metrics-server)
 set -euo pipefail
 
 D=$(realpath -m "${1:-${K8S_DIR:-$(cd "$(dirname "$0")/../.." && pwd)/.cache/kubernetes}}")
@@ -70,8 +70,10 @@ module() { # module DIR PATH VERSION [EXTRA-LINES]: (re)writes DIR/go.mod only w
   { printf 'module lab/%s\n\ngo 1.24.4\n\nrequire %s %s\n%s\n' "$1" "$2" "$3" "${4:-}"; staging; } >"$SRC/go.mod"
   rm -f "$SRC/go.sum"; echo "$want" >"$SRC/.want"
 }
-all_built=1; for b in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns metrics-server helm pause; do [ -x "$B/$b" ] || all_built=; done
-if [ -z "$all_built" ] || [ "$(cat "$B/.versions" 2>/dev/null)" != "$KUBE_V $HELM_V $COREDNS_V $MSERVER_V" ]; then
+programs="kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns helm pause"
+[ -n "${NO_METRICS:-}" ] || programs="$programs metrics-server"
+all_built=1; for b in $programs; do [ -x "$B/$b" ] || all_built=; done
+if [ -z "$all_built" ] || { [ -z "${NO_METRICS:-}" ] && [ "$(cat "$B/.versions" 2>/dev/null)" != "$KUBE_V $HELM_V $COREDNS_V $MSERVER_V" ]; }; then
   command -v go >/dev/null || die "no Go toolchain"
   KMOD=$(gomod_of "k8s.io/kubernetes@$KUBE_V"); [ -f "$KMOD" ] || die "go mod download k8s.io/kubernetes@$KUBE_V"
   V=k8s.io/component-base/version
@@ -84,8 +86,6 @@ if [ -z "$all_built" ] || [ "$(cat "$B/.versions" 2>/dev/null)" != "$KUBE_V $HEL
   done
   module helm helm.sh/helm/v3 "$HELM_V"
   build helm "helm.sh/helm/v3@$HELM_V" helm.sh/helm/v3/cmd/helm "-X helm.sh/helm/v3/internal/version.version=$HELM_V"
-  module metrics-server sigs.k8s.io/metrics-server "$MSERVER_V"
-  build metrics-server "sigs.k8s.io/metrics-server@$MSERVER_V" sigs.k8s.io/metrics-server/cmd/metrics-server
   # CoreDNS with the plugins a cluster needs and without the cloud SDKs
   module coredns github.com/coredns/coredns "$COREDNS_V" "require k8s.io/client-go v0.${KUBE_V#v1.}"
   cat >"$SRC/main.go" <<'EOF'
@@ -141,7 +141,11 @@ func main() {
 }
 EOF
   build pause lab/pause .
-  echo "$KUBE_V $HELM_V $COREDNS_V $MSERVER_V" >"$B/.versions"
+  if [ -z "${NO_METRICS:-}" ]; then
+    module metrics-server sigs.k8s.io/metrics-server "$MSERVER_V"
+    build metrics-server "sigs.k8s.io/metrics-server@$MSERVER_V" sigs.k8s.io/metrics-server/cmd/metrics-server
+  fi
+  [ -n "${NO_METRICS:-}" ] || echo "$KUBE_V $HELM_V $COREDNS_V $MSERVER_V" >"$B/.versions"
 fi
 
 # ---------------------------------------------------------------- 3. helpers and images
@@ -178,6 +182,7 @@ tar -C "$w" -cf "$out.tmp" manifest.json config.json layer.tar && mv "$out.tmp" 
 EOF
 chmod +x "$D/enter" "$D/load" "$D/mkimage"
 for i in pause coredns metrics-server; do
+  [ -x "$B/$i" ] || continue
   [ "$D/img/$i.tar" -nt "$B/$i" ] || "$D/mkimage" localhost/$i:lab "$D/img/$i.tar" "$B/$i"
 done
 [ -z "${BUILD_ONLY:-}" ] || { say "built"; exit 0; }
@@ -354,7 +359,7 @@ EOF
 svc containerd$AT containerd -c "$D/containerd.toml"
 done
 for i in $(seq 0 $((NODES-1))); do wait_for 60 containerd$i "$E" -n $i ctr version; done
-for i in pause coredns metrics-server; do "$D/load" "$D/img/$i.tar"; done; say "images imported"
+for i in pause coredns metrics-server; do [ ! -x "$B/$i" ] || "$D/load" "$D/img/$i.tar"; done; say "images imported"
 
 # ---------------------------------------------------------------- 9. kubelet, kube-proxy
 for AT in $(seq 0 $((NODES-1))); do
@@ -462,7 +467,9 @@ spec:
         securityContext: {runAsUser: 0, readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}
         volumeMounts: [{name: c, mountPath: /etc/coredns}]
       volumes: [{name: c, configMap: {name: coredns}}]
----
+EOF
+if [ -x "$B/metrics-server" ]; then
+K apply -f - >/dev/null <<EOF
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: metrics-server, namespace: kube-system}
@@ -531,6 +538,7 @@ kind: APIService
 metadata: {name: v1beta1.metrics.k8s.io}
 spec: {service: {name: metrics-server, namespace: kube-system}, group: metrics.k8s.io, version: v1beta1, insecureSkipTLSVerify: true, groupPriorityMinimum: 100, versionPriority: 100}
 EOF
+fi
 wait_for 180 "$NODES node(s)" nodes_ready
 K -n kube-system rollout status deploy/coredns --timeout=180s --request-timeout=0 >/dev/null || die "coredns"
 say "coredns ready; node up $((SECONDS-START)) s after start"

@@ -207,11 +207,18 @@ func (r *Repository) running(ctx context.Context) (sidecar.Status, error) {
 	}
 }
 
+// lastOf is the line of a log that says why Triton has ended: the last one, or a refusal of its flags before the text
+// of its usage.
 func lastOf(lines []string) string {
-	if len(lines) == 0 {
-		return ""
+	if i := slices.IndexFunc(lines, func(line string) bool { return strings.Contains(line, "unrecognized option") }); i >= 0 {
+		return ": " + lines[i]
 	}
-	return ": " + lines[len(lines)-1]
+	for _, line := range slices.Backward(lines) {
+		if line != "" {
+			return ": " + line
+		}
+	}
+	return ""
 }
 
 // loadHere makes Triton load a model that is in its place.

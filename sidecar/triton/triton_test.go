@@ -312,7 +312,7 @@ func TestTwoEndpointsWithOneNameInTritonAreToldApart(t *testing.T) {
 func TestATritonThatCannotStartIsTheReason(t *testing.T) {
 	dir := t.TempDir()
 	server := sidecar.New(sidecar.Options{Name: "triton", Probe: func(context.Context) error { return errors.New("no") }, Line: func(string) {}, Command: func(context.Context) (sidecar.Command, error) {
-		return sidecar.Command{Path: "/bin/sh", Args: []string{"-c", "echo tritonserver: unrecognized option >&2; exit 1"}}, nil
+		return sidecar.Command{Path: "/bin/sh", Args: []string{"-c", "echo tritonserver: unrecognized option >&2; for i in $(seq 2000); do echo '  --some-flag <integer>' >&2; done; exit 1"}}, nil
 	}})
 	models, err := triton.New(triton.Options{Dir: dir, Server: server, Control: triton.NewControl("http://127.0.0.1:1", "")})
 	if err != nil {

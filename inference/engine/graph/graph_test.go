@@ -293,7 +293,7 @@ func int64s(name string, values ...int64) engine.Tensor {
 	return engine.Tensor{Name: name, Datatype: engine.Int64, Shape: []int64{int64(len(values))}, Data: b}
 }
 
-func text(name, value string) engine.Tensor {
+func textTensor(name, value string) engine.Tensor {
 	t := v2.FreeAnswer([]byte(value))
 	t.Name = name
 	return t
@@ -338,12 +338,12 @@ func TestTensorsStayTensorsBetweenSteps(t *testing.T) {
 				return &engine.Response{Status: 200, Body: append([]byte("body "), req.Body...)}, nil
 			}
 			if req.Renames {
-				out = append([]engine.Tensor{text("renames", "yes")}, out...)
+				out = append([]engine.Tensor{textTensor("renames", "yes")}, out...)
 			}
 			return &engine.Response{Status: 200, Tensors: out}, nil
 		},
 		"x": answers(fp32("p", []int64{2}, 1, 2)), "y": answers(fp32("q", []int64{2}, 3, 5)), "i": answers(int64s("label", 7, 8)), "j": answers(int64s("label", 7, 9)), "k": answers(int64s("label", 5, 9)),
-		"two": answers(fp32("p", []int64{1}, 1), int64s("n", 3)), "free": answers(text(v2.FreeOutput, `{"boxes":[1]}`)),
+		"two": answers(fp32("p", []int64{1}, 1), int64s("n", 3)), "free": answers(textTensor(v2.FreeOutput, `{"boxes":[1]}`)),
 	}}
 	for name, c := range map[string]struct {
 		nodes, parameters string
@@ -400,7 +400,7 @@ func TestTensorsStayTensorsBetweenSteps(t *testing.T) {
 		},
 		"a switch by a tensor": {
 			nodes: `  root: {routerType: Switch, field: lang, steps: [{serviceName: x, value: de}, {serviceName: y}]}`,
-			in:    []engine.Tensor{text("lang", "de")}, want: "p FP32 [1.0,2.0];",
+			in:    []engine.Tensor{textTensor("lang", "de")}, want: "p FP32 [1.0,2.0];",
 		},
 		"a switch by a number": {
 			nodes: `  root: {routerType: Switch, field: n, steps: [{serviceName: x, value: 3}, {serviceName: y}]}`,

@@ -176,9 +176,12 @@ func (m *model) meet(ctx context.Context) {
 	}
 }
 
-// probed is what the last probe of a server has found. Only its prober uses it.
-type probed struct {
-	good time.Time
+// probed is when the last good probe of a server was.
+type probed struct{ at atomic.Pointer[time.Time] }
+
+func (p *probed) good() {
+	now := time.Now()
+	p.at.Store(&now)
 }
 
 // politeness is the time between two probes of a server elsewhere, which is told by its certificate.
@@ -186,7 +189,7 @@ const politeness = 10 * time.Second
 
 // probe asks a server for its models.
 func (m *model) probe(ctx context.Context, address string, last *probed) error {
-	if strings.HasPrefix(address, "https://") && time.Since(last.good) < politeness {
+	if at := last.at.Load(); at != nil && strings.HasPrefix(address, "https://") && time.Since(*at) < politeness {
 		return nil
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/"+openaiapi.Models, http.NoBody)
@@ -204,7 +207,7 @@ func (m *model) probe(ctx context.Context, address string, last *probed) error {
 	}
 	if response.StatusCode != http.StatusOK {
 		if response.StatusCode == http.StatusNotFound { // a server without a list; it answers
-			last.good = time.Now()
+			last.good()
 			return nil
 		}
 		return fmt.Errorf("it answered its list of models with status %d: %s", response.StatusCode, refusalOf(response.StatusCode, body).Message)
@@ -217,7 +220,7 @@ func (m *model) probe(ctx context.Context, address string, last *probed) error {
 	if err := json.Unmarshal(body, &list); err != nil {
 		return fmt.Errorf("its list of models is not JSON: %w", err)
 	}
-	last.good = time.Now()
+	last.good()
 	if len(list.Data) == 1 && list.Data[0].ID != "" {
 		m.found.Store(&list.Data[0].ID)
 	}
@@ -357,6 +360,9 @@ func (m *model) post(life context.Context, cancel context.CancelCauseFunc, q *qu
 	if trace != "" {
 		request.Header.Set("Traceparent", trace)
 	}
+	// Servers close kept connections without notice. This has the transport send the request once more if that happens
+	// before the first byte of an answer; an empty list is not sent.
+	request.Header["X-Idempotency-Key"] = []string{}
 	m.authorize(request)
 	return m.pool.Send(&holder{m, life, cancel}, request)
 }

@@ -1,11 +1,13 @@
 package openai_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -399,5 +401,45 @@ func TestTheDeadlineEndsARequest(t *testing.T) {
 	_, err := m.Infer(ctx, &engine.Request{Route: openaiapi.Chat, Body: []byte(hello), ContentType: "application/json"})
 	if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindDeadline {
 		t.Errorf("%v", err)
+	}
+}
+
+// A server that closes a kept connection at the moment of the next request has not refused it.
+func TestAClosedKeptConnectionCostsNoRequest(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const answer = `{"choices":[]}`
+	var serving sync.WaitGroup
+	serving.Go(func() { // answers one request of each connection, and reads the next one before it closes
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() {
+				defer c.Close() //nolint:errcheck // of a test
+				in := bufio.NewReader(c)
+				for n := range 2 {
+					r, err := http.ReadRequest(in)
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, r.Body)
+					if n == 0 {
+						_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer)
+					}
+				}
+			})
+		}
+	})
+	defer serving.Wait()
+	defer l.Close() //nolint:errcheck // of a test
+	m := load(t, map[string]any{"address": "http://" + l.Addr().String()}, nil)
+	for range 6 {
+		if resp := ask(t, m, openaiapi.Chat, hello); resp.Status != http.StatusOK {
+			t.Errorf("%d %s", resp.Status, resp.Body)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,16 +68,16 @@ func TestAnHTTPRequestIsSentToAnotherAddressIfTheFirstCannotBeConnected(t *testi
 }
 
 func TestAnHTTPRequestThatMayHaveBeenExecutedIsNotRepeated(t *testing.T) {
-	asked := 0
+	var asked atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		asked++
+		asked.Add(1)
 		panic(http.ErrAbortHandler)
 	}))
 	t.Cleanup(server.Close)
 	pool := open(t, &probes{}, server.URL, server.URL+"/")
 	_, err := pool.Send(transport(t), post(t.Context(), "/", "question"))
-	if err == nil || asked != 1 || !remote.Begun(err) {
-		t.Errorf("asked %d times: %v", asked, err)
+	if err == nil || asked.Load() != 1 || !remote.Begun(err) {
+		t.Errorf("asked %d times: %v", asked.Load(), err)
 	}
 }
 

@@ -75,7 +75,8 @@ type Options struct {
 type Set struct {
 	mu     sync.Mutex
 	pools  map[string]*Pool
-	start  func(*Pool) // nil before Run
+	checks map[string]check // the failed ones of the last moments, by the key of the pool
+	start  func(*Pool)      // nil before Run
 	ended  bool
 	probes sync.WaitGroup
 }
@@ -170,15 +171,47 @@ func (p *Pool) Value() any { return p.o.Value }
 // Addresses are those of the Options.
 func (p *Pool) Addresses() []string { return p.o.Addresses }
 
+// check is the failure of a Check.
+type check struct {
+	at  time.Time
+	err error
+}
+
 // Check probes all addresses, and returns nil if one of them answers. It serves a load, which should fail
-// while no server is there. The error has the words of each.
+// while no server is there. The error has the words of each. It is kept for a moment, so that the loads of
+// many endpoints of the same servers do not wait one after the other.
 func (p *Pool) Check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, failedProbes*p.o.Timeout)
-	defer cancel()
+	p.set.mu.Lock()
+	last, failed := p.set.checks[p.key]
+	p.set.mu.Unlock()
+	if failed && time.Since(last.at) < RetryIn/2 {
+		return last.err
+	}
+	err := p.check(ctx)
+	if ctx.Err() != nil {
+		return err
+	}
+	p.set.mu.Lock()
+	defer p.set.mu.Unlock()
+	for key, c := range p.set.checks {
+		if key == p.key || time.Since(c.at) >= RetryIn {
+			delete(p.set.checks, key)
+		}
+	}
+	if err != nil {
+		if p.set.checks == nil {
+			p.set.checks = map[string]check{}
+		}
+		p.set.checks[p.key] = check{time.Now(), err}
+	}
+	return err
+}
+
+func (p *Pool) check(ctx context.Context) error {
 	failed := make([]error, len(p.addresses))
 	var probes sync.WaitGroup
 	for i := range p.addresses {
-		probes.Go(func() { failed[i] = p.o.Probe(ctx, i) })
+		probes.Go(func() { failed[i] = p.probe(ctx, i) })
 	}
 	probes.Wait()
 	var told []string

@@ -345,18 +345,42 @@ func TestAServerThatIsReplacedIsUsedAtOnce(t *testing.T) {
 }
 
 func TestACheckHasTheWordsOfAllServers(t *testing.T) {
-	p := &probes{}
-	p.set(0, func(context.Context) error { return errRefused })
-	p.set(1, func(context.Context) error { return errors.New("model is loading") })
-	pool := open(t, p, "a", "b")
-	err := pool.Check(t.Context())
-	if err == nil || err.Error() != "Engine does not answer: a: connection refused; b: model is loading" {
-		t.Errorf("%v", err)
-	}
-	p.set(1, nil)
-	if err := pool.Check(t.Context()); err != nil {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		asked := atomic.Int64{}
+		p := &probes{}
+		p.set(0, func(context.Context) error {
+			asked.Add(1)
+			return errRefused
+		})
+		p.set(1, func(context.Context) error { return errors.New("model is loading") })
+		set := &remote.Set{} // not running: it probes nothing by itself
+		pool, err := set.Open("k", func() (remote.Options, error) {
+			return remote.Options{Name: "Engine", Addresses: []string{"a", "b"}, Probe: p.ask}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const want = "Engine does not answer: a: connection refused; b: model is loading"
+		for range 10 { // loads of many endpoints
+			if err := pool.Check(t.Context()); err == nil || err.Error() != want {
+				t.Errorf("%v", err)
+			}
+		}
+		if asked.Load() != 1 {
+			t.Errorf("the servers are asked %d times", asked.Load())
+		}
+		time.Sleep(time.Second)
+		p.set(1, hang)
+		if err := pool.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "b: it has not answered a probe within 1s") {
+			t.Errorf("%v", err)
+		}
+		time.Sleep(time.Second)
+		p.set(1, nil)
+		if err := pool.Check(t.Context()); err != nil {
+			t.Error(err)
+		}
+		pool.Close()
+	})
 }
 
 func TestThoseWhoOpenAKeyShareOnePool(t *testing.T) {

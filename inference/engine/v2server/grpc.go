@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
@@ -61,7 +62,7 @@ func newGRPC(addresses []string, trust *tls.Config, key string, limit int64, com
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
 		}),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: 2 * time.Second}),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 500 * time.Millisecond}, MinConnectTimeout: 2 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout}),
 		grpc.WithDisableServiceConfig(), grpc.WithNoProxy(), grpc.WithIdleTimeout(0),
 		grpc.WithInitialWindowSize(1 << 20), grpc.WithInitialConnWindowSize(4 << 20),
@@ -109,9 +110,8 @@ func (c *overGRPC) outgoing(ctx context.Context, trace string) context.Context {
 	return ctx
 }
 
-// ready implements client.
+// ready implements client. The connection for requests is there too when it returns nil.
 func (c *overGRPC) ready(ctx context.Context, index int) error {
-	c.probes[index].ResetConnectBackoff()
 	var r pb.ServerReadyResponse
 	if err := c.probes[index].Invoke(c.outgoing(ctx, ""), service+"ServerReady", &pb.ServerReadyRequest{}, &r); err != nil {
 		return errors.New(grpcWords(err))
@@ -119,7 +119,15 @@ func (c *overGRPC) ready(ctx context.Context, index int) error {
 	if !r.Ready {
 		return errors.New("it answers that it is not ready")
 	}
-	c.requests[index].ResetConnectBackoff() // requests need not wait for it
+	conn := c.requests[index]
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.Idle {
+			conn.Connect()
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return errors.New("there is no connection for requests")
+		}
+	}
 	return nil
 }
 
@@ -237,6 +245,8 @@ func (e *ended) judge(over, err error) error {
 		return over
 	case s.Code() == codes.ResourceExhausted && (!answered || strings.HasPrefix(s.Message(), "grpc: ")): // of this client
 		return &engine.Error{Kind: engine.KindTooLarge, Text: "the message is too large: " + s.Message()}
+	case s.Code() == codes.DeadlineExceeded: // at the server, a moment before
+		return context.DeadlineExceeded
 	case answered:
 		return refusal(s.Code(), s.Message())
 	case e.peer.Addr == nil:

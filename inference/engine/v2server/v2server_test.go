@@ -243,7 +243,7 @@ func TestErrorsAreTheServersInOurKinds(t *testing.T) {
 	m := loaded(t, run(t, Options{}), specOf("echo", map[string]any{"address": f.address()}))
 	for code, kind := range map[codes.Code]engine.Kind{
 		codes.InvalidArgument: engine.KindBadRequest, codes.NotFound: engine.KindUnavailable, codes.Unavailable: engine.KindUnavailable,
-		codes.ResourceExhausted: engine.KindOverloaded, codes.DeadlineExceeded: engine.KindDeadline, codes.Internal: engine.KindInternal, codes.Unknown: engine.KindInternal,
+		codes.ResourceExhausted: engine.KindOverloaded, codes.Internal: engine.KindInternal, codes.Unknown: engine.KindInternal,
 		codes.Unimplemented: engine.KindInternal, codes.PermissionDenied: engine.KindInternal,
 	} {
 		answer = status.Error(code, "CUDA out of memory")
@@ -252,6 +252,10 @@ func TestErrorsAreTheServersInOurKinds(t *testing.T) {
 		if !ok || failed.Kind != kind || !strings.Contains(failed.Text, "CUDA out of memory") || failed.Endpoint != "echo" {
 			t.Errorf("%s: %#v", code, err)
 		}
+	}
+	answer = status.Error(codes.DeadlineExceeded, "late")
+	if _, err := m.Infer(t.Context(), &engine.Request{Body: []byte("[1]")}); kindOf(err) != engine.KindDeadline {
+		t.Errorf("%v", err)
 	}
 	if s := m.Status(); s.State == serving.StateFailed || s.Addresses[0].State != serving.AddressHealthy || s.Addresses[0].Failed != 0 {
 		t.Errorf("what a server answers counts against its address: %+v", s)

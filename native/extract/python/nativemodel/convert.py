@@ -34,7 +34,7 @@ def convert(model: Any, method: str, path: str, double: bool) -> None:
             options = {id(model): {"zipmap": False}} if hasattr(model, "predict_proba") else None
             made = package.convert_sklearn(model, initial_types=rows, options=options)
         else:
-            zipmap = {"zipmap": False} if hasattr(model, "predict_proba") else {}
+            zipmap = {"zipmap": False} if library == "lightgbm" else {}
             made = getattr(package, f"convert_{library}")(model, initial_types=rows, **zipmap)
     except Exception as error:  # whatever a converter raises for what it cannot convert
         raise RefusedError(f"{name} does not convert it: {type(error).__name__}: {error}") from error
