@@ -132,8 +132,8 @@ func (a *app) newTorchServe(ctx context.Context, sockets *sockets) (*torchServeR
 	} else if err := sidecartorchserve.Free(ctx, port); err != nil {
 		return nil, hint(fmt.Errorf("TorchServe takes the ports %d to %d: %w", port, port+sidecartorchserve.Ports-1, err), "Try: --torchserve-port with another one, or --addr-fallback")
 	}
-	python, err := a.program("torchserve-python")
-	java, err2 := a.program("torchserve-java")
+	python, err := program(a.setting("torchserve-python"))
+	java, err2 := program(a.setting("torchserve-java"))
 	self, err3 := os.Executable()
 	if err := cmp.Or(err, err2, err3); err != nil {
 		return nil, err
@@ -182,8 +182,7 @@ func lastTorchServePort(dataDir string) int {
 }
 
 // program finds the program that a setting names.
-func (a *app) program(name string) (string, error) {
-	s := a.setting(name)
+func program(s setting) (string, error) {
 	path, err := exec.LookPath(s.value)
 	if err != nil {
 		return "", s.refuse("there is no such program")
