@@ -45,8 +45,9 @@ CLASS = """
         def handle(self, data, context):
             return [{"of": self.names["0"], "got": self.shown(row)} for row in data]
         def shown(self, row):
-            return {name: [type(value).__name__, value if isinstance(value, (str, dict, list)) else value.decode("latin-1")]
-                    for name, value in row.items()}
+            return {name: self.one(value) for name, value in row.items()}
+        def one(self, value):
+            return [type(value).__name__, value if isinstance(value, (str, dict, list)) else value.decode("latin-1")]
 """
 NAMES = {"index_to_name.json": '{"0": "cat"}'}
 
@@ -65,7 +66,8 @@ NAMES = {"index_to_name.json": '{"0": "cat"}'}
         ("application/x-www-form-urlencoded", b'{"a": 1}', {"body": ["dict", {"a": 1}]}),
         (
             "multipart/form-data; boundary=B",
-            b'--B\r\nContent-Disposition: form-data; name="data"; filename="x.json"\r\nContent-Type: application/json\r\n\r\n'
+            b'--B\r\nContent-Disposition: form-data; name="data"; filename="x.json"\r\n'
+            b"Content-Type: application/json\r\n\r\n"
             b'[1]\r\n--B\r\nContent-Disposition: form-data; name="word"\r\n\r\nhi\r\n--B--\r\n',
             {"data": ["list", [1]], "word": ["bytearray", "hi"]},
         ),
