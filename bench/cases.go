@@ -154,6 +154,8 @@ var groups = []group{
 		},
 	},
 	{name: embeddingCase, about: "a model of sentence embeddings, one sentence of 32 tokens, V2 gRPC", workers: 1, measure: measureEmbedding},
+	{name: ocrCase, about: "text recognition in an image: a graph of three ONNX models and a step of code", workers: 1, measure: measureOCR},
+	{name: besideCase, about: "a model on Triton behind an endpoint, V2 gRPC", workers: 2, measure: measureBeside},
 	{
 		name: "arrivals", about: "requests that arrive at 70 % of the original's throughput, answered or not", workers: 2, measure: measureArrivals,
 		cases: []loadCase{

@@ -201,22 +201,31 @@ func (b *bench) deploy(ctx context.Context, names []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var created struct {
-		ID string `json:"id"`
-	}
-	if err := json.Unmarshal(text[max(bytes.IndexByte(text, '{'), 0):], &created); err != nil || created.ID == "" {
-		return "", fmt.Errorf("read the service's id from %q: %w", text, err)
+	id, err := createdID(text)
+	if err != nil {
+		return "", err
 	}
 	for _, name := range names {
 		url, like, other := strings.Cut(name, "=")
 		if !other {
 			like = name
 		}
-		if err := b.addEndpoint(ctx, created.ID, url, endpoints[like]); err != nil {
+		if err := b.addEndpoint(ctx, id, url, endpoints[like]); err != nil {
 			return "", err
 		}
 	}
-	b.services[key] = created.ID
+	b.services[key] = id
+	return id, nil
+}
+
+// createdID is the id in the output of create --json.
+func createdID(text []byte) (string, error) {
+	var created struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(text[max(bytes.IndexByte(text, '{'), 0):], &created); err != nil || created.ID == "" {
+		return "", fmt.Errorf("read the service's id from %q: %w", text, err)
+	}
 	return created.ID, nil
 }
 

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"clearmlserving/bench/load"
+)
+
+const (
+	ocrCase = "ocr"
+	ocrFor  = 5 * time.Second
+)
+
+// ocrPython has NumPy, Pillow and ONNX Runtime: it prepares the example, runs its code for ours, and is the loop.
+func (b *bench) ocrPython() string {
+	return filepath.Join(b.root, ".venv-examples-onnx/bin/python")
+}
+
+// measureOCR compares a graph of three models and a step of code with the same code and models in a loop of one process.
+func measureOCR(ctx context.Context, b *bench, g group, n *notes) error {
+	example, models := filepath.Join(b.dir, "ocr"), filepath.Join(b.dir, "ocr/models")
+	if err := os.CopyFS(example, os.DirFS(filepath.Join(b.root, "examples/onnx-ocr"))); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if _, err := output(ctx, b.dir, nil, b.ocrPython(), filepath.Join(example, "prepare.py"), models,
+		"--package", filepath.Join(b.root, ".cache/onnx/packages/rapidocr_onnxruntime")); err != nil {
+		return fmt.Errorf("prepare the example (make venv-examples-onnx onnx-models): %w", err)
+	}
+	image, err := os.ReadFile(filepath.Join(models, "invoice.png"))
+	if err != nil {
+		return err
+	}
+	body := encoded(map[string]string{"image": base64.StdEncoding.EncodeToString(image)})
+	if err := b.deployOCR(ctx, example, models); err != nil {
+		return err
+	}
+	for round := range b.plan.rounds {
+		ours, first, err := b.readText(ctx, g, round, body)
+		if err != nil {
+			return err
+		}
+		var text string
+		loop, err := b.quietest(ctx, loopCase, func() (m measured, err error) {
+			printed, err := output(ctx, b.dir, []string{oneThread}, b.ocrPython(), filepath.Join(b.root, "bench/rivals/onnxruntime/ocr.py"), example, models, fmt.Sprint(ocrFor.Seconds()))
+			if err != nil {
+				return m, err
+			}
+			_, err = fmt.Sscan(string(printed), &m.PerSecond, &text)
+			return m, err
+		})
+		if err != nil {
+			return err
+		}
+		if text != first {
+			return fmt.Errorf("ours reads %q, the loop %q", first, text)
+		}
+		say("round %d  %s: %.1f/s", round+1, loopCase, loop.PerSecond)
+		for _, connections := range ocrConnections {
+			n.add(key{ocrCase, g.workers, connections}, loopCase, "requests/s", ours[connections].PerSecond, loop.PerSecond, ours[connections].doubtful())
+		}
+	}
+	return nil
+}
+
+var ocrConnections = []int{1, 16}
+
+// deployOCR is the deployment of the example's read-me.
+func (b *bench) deployOCR(ctx context.Context, example, models string) error {
+	text, err := b.cli(ctx, "create", "--name", "bench ocr", "--json")
+	if err != nil {
+		return err
+	}
+	id, err := createdID(text)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"detect", "turn", "read"} {
+		if _, err := b.cli(ctx, "--id", id, "model", "upload", "--name", "ocr "+name, "--project", "bench", "--path", filepath.Join(models, name+".onnx")); err != nil {
+			return err
+		}
+		if _, err := b.cli(ctx, "--id", id, "model", "add", "--engine", "onnx", "--endpoint", "ocr_"+name, "--preprocess", filepath.Join(example, name), "--name", "ocr "+name, "--project", "bench"); err != nil {
+			return err
+		}
+	}
+	if _, err := b.cli(ctx, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "ocr_crop", "--preprocess", filepath.Join(example, "crop")); err != nil {
+		return err
+	}
+	_, err = b.cli(ctx, "--id", id, "model", "graph", "--endpoint", ocrCase, "--file", filepath.Join(example, "graph.yaml"))
+	b.services[ocrCase] = id
+	return err
+}
+
+// readText measures ours. It returns the first text of the answer, too.
+func (b *bench) readText(ctx context.Context, g group, round int, body []byte) (_ map[int]measured, first string, err error) {
+	s, err := startOurs(ctx, b, deployment{names: []string{ocrCase}, workers: g.workers, env: []string{"CLEARML_SERVING_PYTHON=" + b.ocrPython()}})
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	o := load.Options{URL: s.url + "/serve/" + ocrCase, Body: body, Duration: ocrFor}
+	if o.Expect, err = s.answerOf(ctx, o.URL, "", body); err != nil {
+		return nil, "", err
+	}
+	var answer struct{ Texts []string }
+	if err := json.Unmarshal(o.Expect, &answer); err != nil || len(answer.Texts) == 0 {
+		return nil, "", errors.Join(fmt.Errorf("our answer has no texts: %.300s", o.Expect), err)
+	}
+	results := map[int]measured{}
+	for _, connections := range ocrConnections {
+		o.Connections = connections
+		if results[connections], err = b.quietest(ctx, ocrCase, func() (measured, error) { return b.once(ctx, s, o) }); err != nil {
+			return nil, "", err
+		}
+		tell(round, sides[0], ocrCase, connections, results[connections])
+	}
+	return results, answer.Texts[0], nil
+}
