@@ -169,6 +169,11 @@ test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime venv-v2
 docs-commands: build python-env venv-sdk1 ## run the commands of README.md and docs/rollout.md as a new user would, on a fresh clone
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Documents|StepsOfADocument|ADocumentShows' ./e2e
 
+.PHONY: site
+site: venv-site ## build the documentation as a site, into site/: broken links, pages without a place and files from elsewhere are errors
+	@NO_MKDOCS_2_WARNING=1 .venv-site/bin/mkdocs build
+	@! grep -rnoE '<(script|img|link|iframe)[^>]+(src|href)="?(https?:)?//[^ >]*' site --include='*.html' || { echo "site: the pages above load something from elsewhere" >&2; exit 1; }
+
 .PHONY: e2e-browser
 e2e-browser: build python-env ## every web page and form in a real browser (SCREENSHOTS=1: draw docs/images/ui-*.png anew)
 	@scripts/system-packages.sh chromium,chromium-browser,google-chrome=chromium
@@ -421,7 +426,7 @@ python-lock: ## pin requirements/*.in into requirements/*.txt again (UPGRADE=1: 
 
 .PHONY: clean
 clean: ## remove what was built and installed; the demo's data stay
-	rm -rf bin .venv .venv-* .cache bench/.work
+	rm -rf bin site .venv .venv-* .cache bench/.work
 
 # The version is part of the file's name, so a new pin installs a new one.
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
