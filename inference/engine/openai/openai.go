@@ -332,7 +332,7 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 		s := &plainStream{body: response.Body, cancel: cancel, stall: m.settings.Stall}
 		return &engine.Response{Status: response.StatusCode, ContentType: response.Header.Get("Content-Type"), Stream: s}, true, nil
 	}
-	body, err := remote.ReadBody(response, m.e.o.MaxAnswer)
+	body, err := bodyOf(response, m.e.o.MaxAnswer)
 	if err != nil {
 		return nil, false, err
 	}
@@ -344,6 +344,15 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 		return nil, false, err
 	}
 	return &engine.Response{Status: response.StatusCode, ContentType: jsonType, Body: body}, false, nil
+}
+
+// bodyOf is the body of an answer. One that breaks off is of a server that has begun, so that the request is not repeated.
+func bodyOf(response *http.Response, limit int64) ([]byte, error) {
+	body, err := remote.ReadBody(response, limit)
+	if _, ok := errors.AsType[*engine.Error](err); err != nil && !ok {
+		err = remote.Broken(err)
+	}
+	return body, err
 }
 
 // post sends a question to the server with the least to do.
@@ -422,7 +431,7 @@ func (m *model) count(u openaiapi.Usage) {
 
 // refusal is the answer of a server with an error. One that cannot work is as good as none.
 func (m *model) refusal(response *http.Response) (*engine.Response, bool, error) {
-	body, err := remote.ReadBody(response, mostError)
+	body, err := bodyOf(response, mostError)
 	if err != nil {
 		return nil, false, err
 	}

@@ -443,3 +443,20 @@ func TestAClosedKeptConnectionCostsNoRequest(t *testing.T) {
 		}
 	}
 }
+
+// An answer that breaks off is the server's failure: 503 would tell clients that no server has had the request.
+func TestAnAnswerThatBreaksOffIsNoServerThatCannotBeReached(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusBadRequest} {
+		s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", "1000")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `{"choices":[`)
+		})
+		m := load(t, map[string]any{"address": s.URL, "fallback": "other"}, nil)
+		_, err := m.Infer(context.Background(), &engine.Request{Route: openaiapi.Chat, Body: []byte(hello), ContentType: "application/json"})
+		if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindDied || failed.Fallback != "other" {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
