@@ -408,6 +408,9 @@ func (m *model) withCall(life context.Context, cancel context.CancelCauseFunc, q
 // whole is a whole answer in the form that the client has asked for.
 func (m *model) whole(q *question, body []byte) ([]byte, error) {
 	o, err := openaiapi.ParseObject(body)
+	if err != nil && listed(q.route) && json.Valid(body) {
+		return body, nil
+	}
 	if err != nil {
 		return nil, remote.Broken(fmt.Errorf("the engine's answer is no JSON object: %w", err))
 	}
@@ -421,6 +424,12 @@ func (m *model) whole(q *question, body []byte) ([]byte, error) {
 		return nil, remote.Broken(err)
 	}
 	return q.responses.object("", nil), nil
+}
+
+// listed reports whether servers may answer a route with something other than an object: those beside the API, as SGLang
+// does for rerank and classify.
+func listed(route string) bool {
+	return route != openaiapi.Chat && route != openaiapi.Completions && route != openaiapi.Embeddings && route != openaiapi.Responses
 }
 
 // count counts the tokens of an answer.
