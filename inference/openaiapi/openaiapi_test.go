@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -97,4 +99,16 @@ func FuzzEmbeddings(f *testing.F) {
 			t.Errorf("%q, %q: %q", request, answer, body)
 		}
 	})
+}
+
+// NaN has no JSON: an embedding of null would be an answer that looks good.
+func TestVectorsThatAreNotFiniteAreNoAnswer(t *testing.T) {
+	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for _, base64 := range []bool{false, true} {
+			body, problem := AnswerEmbeddings("m", EmbeddingsRequest{Texts: []string{"a"}, Base64: base64}, [][]float32{{0, float32(x)}}, 1)
+			if problem == nil || problem.Status != http.StatusInternalServerError {
+				t.Errorf("%g, base64 %t: %s", x, base64, body)
+			}
+		}
+	}
 }
