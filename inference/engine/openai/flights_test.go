@@ -33,7 +33,7 @@ func TestARequestEndsOnlyWithTheServerThatHasIt(t *testing.T) {
 			t.Fatalf("%s: %v", f.address, err)
 		}
 		if err == nil {
-			defer response.Body.Close() //nolint:errcheck // of a test
+			defer response.Body.Close()
 		}
 	}
 	failed, now := errors.New("no answer"), time.Now()
