@@ -60,6 +60,8 @@ func (m *toyModel) Infer(ctx context.Context, req *engine.Request) (*engine.Resp
 		return &engine.Response{Status: 422, ContentType: "text/plain", Body: []byte("no")}, nil
 	case "streams":
 		return &engine.Response{Status: 200, Stream: &toyStream{left: [][]byte{req.Body, req.Body}}}, nil
+	case "routed", "routed2":
+		return &engine.Response{Status: 200, ContentType: "application/json", Body: []byte(`"` + req.Route + `"`)}, nil
 	case "panics":
 		panic("a toy breaks")
 	case "busy":
