@@ -276,6 +276,9 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 			s.o.Logger.Warn("fallback answers", "endpoint", live.URL, "fallback", other, "request_id", strings.Clone(q.ID), "err", err,
 				"mark", recurring.Mark(fmt.Sprintf("fallback %s", live.URL)))
 			q.Depth++ // endpoints that are each other's fallback end here
+			if limit > 0 {
+				q.Within = max(limit-took, 1)
+			}
 			return s.ask(ctx, other, q)
 		}
 		failure := s.failed(ctx, live, q.ID, limit, err)

@@ -104,6 +104,24 @@ func ask(t *testing.T, s *inference.Service, url string, req engine.Request) (*e
 	return s.AskWhole(t.Context(), ticket, &inference.Question{Request: req})
 }
 
+// The time limit is that of the whole request, whoever answers in the end.
+func TestAFallbackHasTheTimeThatIsLeft(t *testing.T) {
+	const limit = 10 * time.Second
+	s := core(t, inference.Options{}, nil, `{}`, "over", "left")
+	ticket, failure := s.Admit(inference.Head{Endpoint: "over"})
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	answer, failure := s.Ask(t.Context(), ticket, &inference.Question{Request: engine.Request{Body: []byte("x")}, Within: limit})
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	left, err := time.ParseDuration(string(answer.Body))
+	if err != nil || left <= 0 || left > limit-50*time.Millisecond {
+		t.Errorf("%s is left of %s after 50ms, %v", left, limit, err)
+	}
+}
+
 // An engine and a front need one file each, toyengine_test.go and toyfront_test.go, and
 // no changes elsewhere.
 func TestANewEngineAndANewFrontServe(t *testing.T) {

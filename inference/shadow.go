@@ -240,7 +240,7 @@ func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c co
 	}
 	defer live.Release()
 	live.Stats.Copied()
-	req := engine.Request{Body: c.exchange.Body, ContentType: c.exchange.ContentType}
+	req := engine.Request{Body: c.exchange.Body, ContentType: c.exchange.ContentType, Route: c.exchange.Route}
 	if c.tensors != nil {
 		req = *c.tensors
 	}

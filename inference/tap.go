@@ -119,7 +119,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	}
 	e := serving.Exchange{ // copies, because the listener reuses its buffer
 		Time: time.Now().UTC(), Endpoint: serving.EndpointURL(strings.Clone(string(asked))), ModelID: live.ModelID,
-		ContentType: strings.Clone(contentType), Body: body, Status: answer.Status, AnswerType: answerType, Answer: answered,
+		Route: strings.Clone(req.Route), ContentType: strings.Clone(contentType), Body: body, Status: answer.Status, AnswerType: answerType, Answer: answered,
 	}
 	if req.Tensors == nil {
 		e.Body, e.Answer = bytes.Clone(body), bytes.Clone(answered)

@@ -114,6 +114,26 @@ func TestTensorsThatAreTooLargeAreNotCopiedAsJSON(t *testing.T) {
 	}
 }
 
+// The route of the OpenAI API tells what a body means: a copy without it would be another request.
+func TestCopiesKeepTheRouteOfTheirRequests(t *testing.T) {
+	s := core(t, inference.Options{}, nil, `{"routed":{"shadow":{"to":"routed2","share":1}}}`, "routed", "routed2")
+	if resp, failure := ask(t, s, "routed", engine.Request{Body: []byte(`{"input":"a"}`), ContentType: "application/json", Route: "v1/responses"}); failure != nil || string(resp.Body) != `"v1/responses"` {
+		t.Fatalf("%+v %v", resp, failure)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		report := s.Status().Shadows
+		if len(report) == 1 && report[0].Shadowed == 1 {
+			if report[0].Equal != 1 {
+				t.Errorf("%+v", report[0])
+			}
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v", report)
+		}
+	}
+}
+
 // A stream is observed, and sent to the shadow, whatever the form of its request.
 func TestStreamsForTensorsAreCopied(t *testing.T) {
 	log := &observer{share: func(o serving.EndpointOptions) bool { return o.Log != nil }}

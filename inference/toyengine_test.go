@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
@@ -60,6 +61,14 @@ func (m *toyModel) Infer(ctx context.Context, req *engine.Request) (*engine.Resp
 		return &engine.Response{Status: 422, ContentType: "text/plain", Body: []byte("no")}, nil
 	case "streams":
 		return &engine.Response{Status: 200, Stream: &toyStream{left: [][]byte{req.Body, req.Body}}}, nil
+	case "routed", "routed2":
+		return &engine.Response{Status: 200, ContentType: "application/json", Body: []byte(`"` + req.Route + `"`)}, nil
+	case "over":
+		time.Sleep(50 * time.Millisecond)
+		return nil, &engine.Error{Kind: engine.KindUnavailable, Endpoint: m.url, Text: "gone", Fallback: "left"}
+	case "left": // the time that is left
+		end, _ := ctx.Deadline()
+		return &engine.Response{Status: 200, Body: []byte(time.Until(end).String())}, nil
 	case "panics":
 		panic("a toy breaks")
 	case "busy":

@@ -18,6 +18,7 @@ type Exchange struct {
 	Endpoint    EndpointURL // as in the request
 	AnsweredBy  EndpointURL // "" when it is the same
 	ModelID     ModelID
+	Route       string // of the OpenAI API, "" for other requests: it tells what the body means
 	ContentType string
 	Body        []byte
 	Status      int
@@ -33,6 +34,7 @@ type exchangeLine struct {
 	Endpoint     EndpointURL `json:"endpoint"`
 	AnsweredBy   EndpointURL `json:"answered_by,omitempty"`
 	ModelID      ModelID     `json:"model_id,omitempty"`
+	Route        string      `json:"route,omitempty"`
 	ContentType  *string     `json:"content_type,omitempty"`
 	Body         *string     `json:"body,omitempty"`
 	BodyBase64   *string     `json:"body_base64,omitempty"`
@@ -46,7 +48,7 @@ type exchangeLine struct {
 // Line returns the exchange as one line, with its line end.
 func (e Exchange) Line() ([]byte, error) {
 	line := exchangeLine{
-		Endpoint: e.Endpoint, AnsweredBy: e.AnsweredBy, ModelID: e.ModelID, ContentType: &e.ContentType,
+		Endpoint: e.Endpoint, AnsweredBy: e.AnsweredBy, ModelID: e.ModelID, Route: e.Route, ContentType: &e.ContentType,
 		Status: e.Status, AnswerType: e.AnswerType, Redacted: e.Redacted,
 	}
 	if !e.Time.IsZero() {
@@ -117,7 +119,7 @@ func parseExchange(line []byte) (Exchange, error) {
 		return Exchange{}, fmt.Errorf("is not a recorded request: %w", err)
 	}
 	e := Exchange{
-		Endpoint: CleanURL(string(stored.Endpoint)), AnsweredBy: stored.AnsweredBy, ModelID: stored.ModelID,
+		Endpoint: CleanURL(string(stored.Endpoint)), AnsweredBy: stored.AnsweredBy, ModelID: stored.ModelID, Route: stored.Route,
 		ContentType: "application/json", Status: stored.Status, AnswerType: stored.AnswerType, Redacted: stored.Redacted,
 	}
 	if stored.Time != nil {

@@ -128,14 +128,22 @@ var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // ownVariables begin the names of variables with credentials of other servers, which no address gets.
 var ownVariables = []string{"CLEARML_", "AWS_", "AZURE_", "GOOGLE_"} //nolint:gochecknoglobals // a constant table
 
+// notOwn refuses a variable with a credential of another server: who may configure an endpoint chooses its address too.
+func notOwn(setting, variable string) error {
+	if slices.ContainsFunc(ownVariables, func(prefix string) bool { return strings.HasPrefix(strings.ToUpper(variable), prefix) }) {
+		return &FieldError{Field: auxField(setting), Value: shownValue(variable), Why: "holds a credential for other servers: give the key a variable of its own"}
+	}
+	return nil
+}
+
 func (o *OpenAI) readNames(settings map[string]any) error {
 	o.Model = plainText(settings[AuxModel])
 	o.KeyEnv = plainText(settings[AuxKeyEnv])
 	if o.KeyEnv != "" && !variableName.MatchString(o.KeyEnv) {
 		return &FieldError{Field: auxField(AuxKeyEnv), Why: "is not the name of an environment variable: give a name such as OPENAI_API_KEY; the key itself does not belong here"}
 	}
-	if slices.ContainsFunc(ownVariables, func(prefix string) bool { return strings.HasPrefix(strings.ToUpper(o.KeyEnv), prefix) }) {
-		return &FieldError{Field: auxField(AuxKeyEnv), Value: shownValue(o.KeyEnv), Why: "holds a credential for other servers: give the key a variable of its own"}
+	if err := notOwn(AuxKeyEnv, o.KeyEnv); err != nil {
+		return err
 	}
 	if text := plainText(settings[AuxFallback]); text != "" {
 		if err := validateURL(auxField(AuxFallback), text); err != nil {

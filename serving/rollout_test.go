@@ -173,7 +173,7 @@ func TestRedactionBlanksNamedFields(t *testing.T) {
 
 func TestExchangesAreReadAsTheyWereWritten(t *testing.T) {
 	all := []serving.Exchange{
-		{Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Endpoint: "m/1", AnsweredBy: "m/2", ModelID: "A", ContentType: "application/json", Body: []byte(`{"a":"ü<>"}`), Status: 200, AnswerType: "application/json", Answer: []byte("1\n2"), Redacted: true},
+		{Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Endpoint: "m/1", AnsweredBy: "m/2", ModelID: "A", Route: "v1/responses", ContentType: "application/json", Body: []byte(`{"a":"ü<>"}`), Status: 200, AnswerType: "application/json", Answer: []byte("1\n2"), Redacted: true},
 		{Endpoint: "raw", Body: []byte("\xff\x00"), Status: 500, Answer: []byte("\xfe")},
 		{Endpoint: "empty", ContentType: "text/plain", Body: []byte{}, Status: 204, Answer: []byte{}},
 	}

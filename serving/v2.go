@@ -68,6 +68,9 @@ func V2Of(engine string, aux any) (V2, error) {
 			}
 		}
 	}
+	if err := notOwn(AuxKeyVariable, v.KeyVariable); err != nil {
+		return v, err
+	}
 	for name, to := range map[string]*bool{AuxTLS: &v.TLS, AuxCompression: &v.Compression, AuxStream: &v.Stream} {
 		if value, set := settings[name]; set {
 			if *to, err = trueOrFalse(value, auxField(name)); err != nil {

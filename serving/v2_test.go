@@ -39,6 +39,16 @@ func TestSettingsOfTheEngineV2(t *testing.T) {
 	}
 }
 
+// Who may configure an endpoint must not learn the credentials of the instance by an address of theirs.
+func TestCredentialsOfTheInstanceAreNoKeysOfV2Servers(t *testing.T) {
+	for _, name := range []string{"CLEARML_API_SECRET_KEY", "aws_secret_access_key", "AZURE_STORAGE_KEY", "GOOGLE_APPLICATION_CREDENTIALS"} {
+		_, err := serving.V2Of(serving.EngineV2, map[string]any{"address": "a:1", "key_variable": name})
+		if failed, ok := errors.AsType[*serving.FieldError](err); !ok || failed.Field != "auxiliary_cfg.key_variable" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	for text, want := range map[string]string{
 		"gpu1": "gpu1:8001", "gpu1:9000, gpu2": "gpu1:9000 gpu2:8001", "grpc://h:1": "h:1", "[::1]:7": "[::1]:7", "::1": "[::1]:8001", "": "", " ": "", `"h"`: "h:8001", "dns:///h:2": "h:2",

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -177,16 +178,27 @@ func (t *Tokenizer) Encode(text string) []int64 {
 		room = t.most - len(t.before) - len(t.after)
 	}
 	ids := slices.Clone(t.before)
-	full := func() bool { return room >= 0 && len(ids)-len(t.before) >= room }
-	for text != "" && !full() {
+	left := func() int { return room - (len(ids) - len(t.before)) }
+	next := make([]int, len(t.added)) // where each of them comes next
+	for i, a := range t.added {
+		next[i] = indexFrom(text, 0, a.text)
+	}
+	for from := 0; from < len(text) && (room < 0 || left() > 0); {
 		at, found := len(text), addedToken{}
-		for _, a := range t.added {
-			if i := strings.Index(text[:min(len(text), at+len(a.text))], a.text); i >= 0 && (i < at || i == at && len(a.text) > len(found.text)) {
-				at, found = i, a
+		for i, a := range t.added {
+			if next[i] < from {
+				next[i] = indexFrom(text, from, a.text)
+			}
+			if next[i] < at || next[i] == at && at < len(text) && len(a.text) > len(found.text) {
+				at, found = next[i], a
 			}
 		}
-		for _, word := range t.words(text[:at]) {
-			if full() {
+		most := -1
+		if room >= 0 {
+			most = left()
+		}
+		for _, word := range t.words(text[from:at], most) {
+			if room >= 0 && left() <= 0 {
 				break
 			}
 			ids = t.pieces(ids, word)
@@ -194,7 +206,7 @@ func (t *Tokenizer) Encode(text string) []int64 {
 		if found.text != "" {
 			ids = append(ids, found.id)
 		}
-		text = text[at+len(found.text):]
+		from = at + len(found.text)
 	}
 	if room >= 0 && len(ids)-len(t.before) > room {
 		ids = ids[:len(t.before)+room]
@@ -202,8 +214,17 @@ func (t *Tokenizer) Encode(text string) []int64 {
 	return append(ids, t.after...)
 }
 
-// words normalises a text and splits it at spaces and around punctuation.
-func (t *Tokenizer) words(text string) []string {
+// indexFrom is where a part comes in a text from a place on, the text's end if it does not.
+func indexFrom(text string, from int, part string) int {
+	if i := strings.Index(text[from:], part); i >= 0 {
+		return from + i
+	}
+	return len(text)
+}
+
+// words normalises a text and splits it at spaces and around punctuation. It ends after most words, each of which is at
+// least one token; -1 is no bound.
+func (t *Tokenizer) words(text string, most int) []string {
 	var b strings.Builder
 	for _, r := range text {
 		switch {
@@ -239,12 +260,15 @@ func (t *Tokenizer) words(text string) []string {
 		}
 	}
 	for i, r := range text {
+		if most >= 0 && len(words) >= most {
+			return words
+		}
 		switch {
 		case unicode.IsSpace(r):
 			end(i)
 		case isPunctuation(r):
 			end(i)
-			words = append(words, string(r))
+			words = append(words, text[i:i+utf8.RuneLen(r)])
 		case begin < 0:
 			begin = i
 		}

@@ -3,9 +3,11 @@ package wordpiece
 import (
 	"encoding/json"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -50,6 +52,26 @@ func TestALimitCutsTexts(t *testing.T) {
 	got := made.Encode(strings.Repeat("hello ", 100))
 	if len(got) != 5 || got[0] != before[0] || got[4] != after[0] {
 		t.Errorf("%v", got)
+	}
+}
+
+// What is cut costs next to nothing, however long the text of a client is.
+func TestWhatIsCutIsNotMadeIntoWords(t *testing.T) {
+	made := tokenizer(t)
+	made.Limit(512)
+	const size = 16 << 20
+	text := strings.Repeat("!", size)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	ids := made.Encode(text)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; len(ids) != 512 || used > 8*size {
+		t.Errorf("%d tokens took %d MiB for a text of %d MiB", len(ids), used>>20, size>>20)
+	}
+	begun := time.Now()
+	ids = made.Encode(strings.Repeat("[MASK]"+strings.Repeat(" ", 100), 256) + strings.Repeat(" ", 2*size))
+	if took := time.Since(begun); len(ids) != 258 || took > 5*time.Second {
+		t.Errorf("%d tokens after %s", len(ids), took)
 	}
 }
 

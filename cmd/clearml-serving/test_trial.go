@@ -318,7 +318,7 @@ func (t *trial) ask(ctx context.Context, service *inference.Service, e serving.E
 	var resp *engine.Response
 	ticket, failure := service.Admit(inference.Head{Endpoint: serving.CleanURL(t.flags.endpoint), ID: "test"})
 	if failure == nil {
-		resp, failure = service.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: "test", Body: e.Body, ContentType: e.ContentType}})
+		resp, failure = service.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: "test", Body: e.Body, ContentType: e.ContentType, Route: e.Route}})
 	}
 	if failure != nil {
 		resp = failure.Response()

@@ -111,6 +111,11 @@ func AnswerEmbeddings(model string, r EmbeddingsRequest, vectors [][]float32, pr
 		if r.Dimensions > 0 && r.Dimensions < len(vector) {
 			vector = normalised(vector[:r.Dimensions])
 		}
+		for _, x := range vector {
+			if x-x != 0 { // NaN and infinite numbers have no JSON
+				return nil, &Problem{Status: http.StatusInternalServerError, Type: ServerError, Message: fmt.Sprintf("the vector of element %d of 'input' has numbers that are not finite", i)}
+			}
+		}
 		if i > 0 {
 			b = append(b, ',')
 		}

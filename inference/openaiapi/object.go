@@ -17,6 +17,9 @@ type member struct {
 
 var errNoObject = errors.New("it is not a JSON object")
 
+// fewMembers are found fast enough by comparing their names.
+const fewMembers = 32
+
 // ParseObject reads an object. Of several members with one name, the last counts.
 func ParseObject(text []byte) (Object, error) {
 	var o Object
@@ -28,6 +31,7 @@ func ParseObject(text []byte) (Object, error) {
 	if begin != json.Delim('{') {
 		return o, errNoObject
 	}
+	var at map[string]int // the places of the members, once there are many
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
@@ -38,7 +42,22 @@ func ParseObject(text []byte) (Object, error) {
 			return o, err
 		}
 		name, _ := key.(string) // a key is one
-		o.Set(name, value)
+		if len(o.members) < fewMembers {
+			o.Set(name, value)
+			continue
+		}
+		if at == nil {
+			at = make(map[string]int, 2*fewMembers)
+			for i, m := range o.members {
+				at[m.key] = i
+			}
+		}
+		if i, ok := at[name]; ok {
+			o.members[i].value = value
+			continue
+		}
+		at[name] = len(o.members)
+		o.members = append(o.members, member{name, value})
 	}
 	if _, err := dec.Token(); err != nil {
 		return o, err

@@ -3,8 +3,12 @@ package openaiapi
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAnObjectKeepsTheOrderAndTheTextOfItsMembers(t *testing.T) {
@@ -25,6 +29,23 @@ func TestAnObjectKeepsTheOrderAndTheTextOfItsMembers(t *testing.T) {
 		if _, err := ParseObject([]byte(wrong)); err == nil {
 			t.Errorf("%q is read", wrong)
 		}
+	}
+}
+
+// A client chooses how many members an object has: reading it must not take the square of their number.
+func TestAnObjectOfManyMembersIsReadInOnePass(t *testing.T) {
+	text := []byte{'{'}
+	for i := range 200_000 {
+		text = fmt.Appendf(text, `"%d":%d,`, i, i)
+	}
+	text = append(text, `"7":"seven","199999":"last"}`...)
+	begun := time.Now()
+	o, err := ParseObject(text)
+	if took := time.Since(begun); err != nil || took > 10*time.Second {
+		t.Fatalf("it took %s, %v", took, err)
+	}
+	if len(o.members) != 200_000 || o.Text("7") != "seven" || o.Text("199999") != "last" || string(o.Get("40")) != "40" {
+		t.Errorf("%d members, 7 is %s, 199999 is %s, 40 is %s", len(o.members), o.Get("7"), o.Get("199999"), o.Get("40"))
 	}
 }
 
@@ -78,4 +99,16 @@ func FuzzEmbeddings(f *testing.F) {
 			t.Errorf("%q, %q: %q", request, answer, body)
 		}
 	})
+}
+
+// NaN has no JSON: an embedding of null would be an answer that looks good.
+func TestVectorsThatAreNotFiniteAreNoAnswer(t *testing.T) {
+	for _, x := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+		for _, base64 := range []bool{false, true} {
+			body, problem := AnswerEmbeddings("m", EmbeddingsRequest{Texts: []string{"a"}, Base64: base64}, [][]float32{{0, float32(x)}}, 1)
+			if problem == nil || problem.Status != http.StatusInternalServerError {
+				t.Errorf("%g, base64 %t: %s", x, base64, body)
+			}
+		}
+	}
 }

@@ -114,7 +114,7 @@ func ask(ctx context.Context, model engine.Model, id string, sample serving.Exch
 		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
 		defer cancel()
 	}
-	resp, err := model.Infer(ctx, &engine.Request{ID: id, Body: sample.Body, ContentType: sample.ContentType})
+	resp, err := model.Infer(ctx, &engine.Request{ID: id, Body: sample.Body, ContentType: sample.ContentType, Route: sample.Route})
 	if err == nil && resp.Stream != nil {
 		resp.Body, err = engine.ReadAll(ctx, resp.Stream, maxGoldenBytes)
 	}

@@ -227,7 +227,11 @@ func (s *codeStream) change(piece []byte) error {
 		if err != nil {
 			return python.Failure(s.c.m.url, err)
 		}
-		if answer.Status >= http.StatusBadRequest || answer.Stream != nil {
+		if answer.Stream != nil {
+			_ = answer.Stream.Close() // it would hold its worker
+			return &engine.Error{Endpoint: s.c.m.url, Text: "postprocess failed: it returned a generator for an event"}
+		}
+		if answer.Status >= http.StatusBadRequest {
 			return &engine.Error{Endpoint: s.c.m.url, Text: "postprocess failed: " + string(shortened(answer.Body))}
 		}
 		if string(answer.Body) == "null" {

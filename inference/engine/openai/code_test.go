@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/openai"
@@ -238,5 +239,37 @@ func TestAServerThatCannotStartIsAFailedLoad(t *testing.T) {
 	_, err = withCode(t, serving.EngineVLLM, map[string]any{"command": "vllm-of-nobody <model> <port>"}, original, o)
 	if failed, ok := errors.AsType[*engine.LoadError](err); !ok || !strings.Contains(failed.Text, "vllm-of-nobody") {
 		t.Errorf("%v", err)
+	}
+}
+
+const generates = `def postprocess(self, data, state, collect):
+    if data.get("choices", [{}])[0].get("delta"):
+        return ("x" * 1000 for _ in iter(int, 1))
+    return data
+`
+
+// A generator that postprocess returns for an event is not read, and does not hold its worker.
+func TestAGeneratorForAnEventDoesNotHoldItsWorker(t *testing.T) {
+	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, chunk("a", "null")+"data: [DONE]\n\n")
+	})
+	m, err := withCode(t, serving.EngineOpenAI, map[string]any{"address": s.URL}, generates, openai.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pieces, err := read(t, ask(t, m, openaiapi.Chat, streamed).Stream)
+	if text := strings.Join(pieces, ""); err == nil || !strings.Contains(text, "generator") {
+		t.Errorf("%s, %v", text, err)
+	}
+	s.answer = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"hello"}}]}`)
+	}
+	soon, cancel := context.WithTimeout(context.Background(), 4*time.Second) // slow readers are cut after 5 s
+	defer cancel()
+	resp, err := m.Infer(soon, &engine.Request{Route: openaiapi.Chat, Body: []byte(hello), ContentType: "application/json"})
+	if err != nil || !strings.Contains(string(resp.Body), "hello") {
+		t.Errorf("the worker does not answer any more: %v, %v", resp, err)
 	}
 }

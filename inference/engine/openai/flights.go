@@ -25,8 +25,8 @@ type flights struct {
 	held map[*context.CancelCauseFunc]struct{}
 }
 
-// hold keeps what ends a request until life ends.
-func (f *flights) hold(life context.Context, cancel context.CancelCauseFunc) {
+// hold keeps what ends a request until life ends, or release is called.
+func (f *flights) hold(life context.Context, cancel context.CancelCauseFunc) (release func()) {
 	key := &cancel
 	f.mu.Lock()
 	if f.held == nil {
@@ -34,11 +34,13 @@ func (f *flights) hold(life context.Context, cancel context.CancelCauseFunc) {
 	}
 	f.held[key] = struct{}{}
 	f.mu.Unlock()
-	context.AfterFunc(life, func() {
+	release = func() {
 		f.mu.Lock()
 		delete(f.held, key)
 		f.mu.Unlock()
-	})
+	}
+	context.AfterFunc(life, release)
+	return release
 }
 
 // probed takes the result of a probe.
@@ -66,12 +68,17 @@ type holder struct {
 
 // RoundTrip implements http.RoundTripper.
 func (h *holder) RoundTrip(r *http.Request) (*http.Response, error) {
+	release := func() {}
 	url := r.URL.Scheme + "://" + r.URL.Host + r.URL.Path
 	for _, f := range h.m.flights {
 		if strings.HasPrefix(url, f.address+"/") {
-			f.hold(h.life, h.cancel)
+			release = f.hold(h.life, h.cancel)
 			break
 		}
 	}
-	return h.m.e.transport.RoundTrip(r)
+	response, err := h.m.e.transport.RoundTrip(r)
+	if err != nil { // another server may get it
+		release()
+	}
+	return response, err
 }

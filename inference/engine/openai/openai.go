@@ -332,7 +332,7 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 		s := &plainStream{body: response.Body, cancel: cancel, stall: m.settings.Stall}
 		return &engine.Response{Status: response.StatusCode, ContentType: response.Header.Get("Content-Type"), Stream: s}, true, nil
 	}
-	body, err := remote.ReadBody(response, m.e.o.MaxAnswer)
+	body, err := bodyOf(response, m.e.o.MaxAnswer)
 	if err != nil {
 		return nil, false, err
 	}
@@ -344,6 +344,15 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 		return nil, false, err
 	}
 	return &engine.Response{Status: response.StatusCode, ContentType: jsonType, Body: body}, false, nil
+}
+
+// bodyOf is the body of an answer. One that breaks off is of a server that has begun, so that the request is not repeated.
+func bodyOf(response *http.Response, limit int64) ([]byte, error) {
+	body, err := remote.ReadBody(response, limit)
+	if _, ok := errors.AsType[*engine.Error](err); err != nil && !ok {
+		err = remote.Broken(err)
+	}
+	return body, err
 }
 
 // post sends a question to the server with the least to do.
@@ -399,6 +408,9 @@ func (m *model) withCall(life context.Context, cancel context.CancelCauseFunc, q
 // whole is a whole answer in the form that the client has asked for.
 func (m *model) whole(q *question, body []byte) ([]byte, error) {
 	o, err := openaiapi.ParseObject(body)
+	if err != nil && listed(q.route) && json.Valid(body) {
+		return body, nil
+	}
 	if err != nil {
 		return nil, remote.Broken(fmt.Errorf("the engine's answer is no JSON object: %w", err))
 	}
@@ -414,6 +426,12 @@ func (m *model) whole(q *question, body []byte) ([]byte, error) {
 	return q.responses.object("", nil), nil
 }
 
+// listed reports whether servers may answer a route with something other than an object: those beside the API, as SGLang
+// does for rerank and classify.
+func listed(route string) bool {
+	return route != openaiapi.Chat && route != openaiapi.Completions && route != openaiapi.Embeddings && route != openaiapi.Responses
+}
+
 // count counts the tokens of an answer.
 func (m *model) count(u openaiapi.Usage) {
 	m.tokens.count(u)
@@ -422,7 +440,7 @@ func (m *model) count(u openaiapi.Usage) {
 
 // refusal is the answer of a server with an error. One that cannot work is as good as none.
 func (m *model) refusal(response *http.Response) (*engine.Response, bool, error) {
-	body, err := remote.ReadBody(response, mostError)
+	body, err := bodyOf(response, mostError)
 	if err != nil {
 		return nil, false, err
 	}

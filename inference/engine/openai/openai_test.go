@@ -443,3 +443,71 @@ func TestAClosedKeptConnectionCostsNoRequest(t *testing.T) {
 		}
 	}
 }
+
+// An answer that breaks off is the server's failure: 503 would tell clients that no server has had the request.
+func TestAnAnswerThatBreaksOffIsNoServerThatCannotBeReached(t *testing.T) {
+	for _, status := range []int{http.StatusOK, http.StatusBadRequest} {
+		s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", "1000")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, `{"choices":[`)
+		})
+		m := load(t, map[string]any{"address": s.URL, "fallback": "other"}, nil)
+		_, err := m.Infer(context.Background(), &engine.Request{Route: openaiapi.Chat, Body: []byte(hello), ContentType: "application/json"})
+		if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindDied || failed.Fallback != "other" {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+}
+
+// The allowed functions are looked up by name: a client chooses how many there are of both.
+func TestManyAllowedFunctionsAreFoundInOnePass(t *testing.T) {
+	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant","content":"a"}}]}`)
+	})
+	m := load(t, map[string]any{"address": s.URL}, nil)
+	var tools, allowed []string
+	for i := range 10_000 {
+		tools = append(tools, fmt.Sprintf(`{"type":"function","name":"f%d"}`, i))
+		allowed = append(allowed, fmt.Sprintf(`{"name":"g%d"}`, i))
+	}
+	allowed = append(allowed, `{"name":"f7"}`)
+	begun := time.Now()
+	resp := ask(t, m, openaiapi.Responses, `{"model":"llm","input":"a","tools":[`+strings.Join(tools, ",")+`],"tool_choice":{"type":"allowed_tools","mode":"auto","tools":[`+strings.Join(allowed, ",")+`]}}`)
+	if took := time.Since(begun); resp.Status != http.StatusOK || took > 5*time.Second {
+		t.Errorf("%d after %s", resp.Status, took)
+	}
+	sent := s.last(t)
+	if got := string(sent.Get("tools")); got != `[{"type":"function","function":{"name":"f7"}}]` {
+		t.Errorf("%.100s", got)
+	}
+}
+
+// A form says nothing of what is asked: without a route of the API it has no meaning.
+func TestAFormNeedsARoute(t *testing.T) {
+	s := newServer(t, func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	m := load(t, map[string]any{"address": s.URL}, nil)
+	const form = "--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nllm\r\n--x--\r\n"
+	resp, err := m.Infer(context.Background(), &engine.Request{Body: []byte(form), ContentType: "multipart/form-data; boundary=x"})
+	if err != nil || resp.Status != http.StatusBadRequest {
+		t.Errorf("%v, %v", resp, err)
+	}
+}
+
+// Some servers answer routes beside those of the API with a list.
+func TestAListIsAnAnswerBesideTheAPI(t *testing.T) {
+	const list = `[{"score":0.5,"index":0}]`
+	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, list)
+	})
+	m := load(t, map[string]any{"address": s.URL}, nil)
+	if resp := ask(t, m, "v1/rerank", `{"model":"llm","query":"a","documents":["b"]}`); resp.Status != http.StatusOK || string(resp.Body) != list {
+		t.Errorf("%d %s", resp.Status, resp.Body)
+	}
+	if _, err := m.Infer(context.Background(), &engine.Request{Route: openaiapi.Chat, Body: []byte(hello), ContentType: "application/json"}); err == nil {
+		t.Error("a list is taken for a chat's answer")
+	}
+}

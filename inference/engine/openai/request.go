@@ -28,6 +28,9 @@ type question struct {
 // prepare makes the question of a client's request. name is the model's at the servers.
 func prepare(route, contentType string, body []byte, name string, settings *serving.OpenAI) (*question, *openaiapi.Problem) {
 	if kind, params, err := mime.ParseMediaType(contentType); err == nil && kind == "multipart/form-data" {
+		if route == "" {
+			return nil, openaiapi.BadRequest("", "a form needs a route of the API, such as /serve/openai/%s", openaiapi.Transcriptions)
+		}
 		form, err := renamed(body, params["boundary"], name)
 		if err != nil {
 			return nil, openaiapi.BadRequest("", "the form cannot be read: %s", err)

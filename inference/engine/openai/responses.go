@@ -175,9 +175,13 @@ func readChoice(_ *response, o, chat *openaiapi.Object, functions *[]openaiapi.O
 		if err != nil {
 			return openaiapi.BadRequest("tool_choice", "Invalid type for 'tool_choice.tools': expected a list of objects")
 		}
+		names := make(map[string]bool, len(allowed))
+		for _, a := range allowed {
+			names[a.Text("name")] = true
+		}
 		*functions = slices.DeleteFunc(*functions, func(f openaiapi.Object) bool {
 			inner, _ := openaiapi.ParseObject(f.Get("function")) // made above
-			return !slices.ContainsFunc(allowed, func(a openaiapi.Object) bool { return a.Text("name") == inner.Text("name") })
+			return !names[inner.Text("name")]
 		})
 		if choice.Has("mode") {
 			chat.Set("tool_choice", choice.Get("mode"))

@@ -126,7 +126,11 @@ func (f *fake) handle(_ any, s grpc.ServerStream) error {
 				return err
 			}
 			for _, a := range answers {
-				if err := s.SendMsg(&pb.ModelStreamInferResponse{InferResponse: a}); err != nil {
+				told := &pb.ModelStreamInferResponse{InferResponse: a}
+				if a == nil { // how Triton tells a failure of the model
+					told.ErrorMessage = "out of tokens"
+				}
+				if err := s.SendMsg(told); err != nil {
 					return err
 				}
 			}

@@ -319,6 +319,10 @@ func (m *model) stream(ctx context.Context, req *engine.Request, q *question) (*
 	if err == nil {
 		if s.first, err = s.piece(ctx); errors.Is(err, io.EOF) {
 			err, s.done = nil, true
+		} else if err == nil {
+			if err = s.first.refusal(); err != nil {
+				s.end(err)
+			}
 		}
 	}
 	m.count(err)
@@ -453,13 +457,16 @@ type tensorStream struct{ *pieces }
 // Next implements engine.Stream.
 func (s *tensorStream) Next(ctx context.Context) ([]byte, error) {
 	next, err := s.piece(ctx)
-	if err != nil {
-		if !errors.Is(err, io.EOF) {
-			err = s.m.failure(err)
+	if err == nil {
+		if err = next.refusal(); err == nil {
+			return next.message, nil
 		}
-		return nil, err
+		s.end(err)
 	}
-	return next.message, nil
+	if !errors.Is(err, io.EOF) {
+		err = s.m.failure(err)
+	}
+	return nil, err
 }
 
 // Close implements engine.Stream.

@@ -371,6 +371,44 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// Triton tells failures of a decoupled model as messages of a stream that goes on.
+func TestFailuresThatAStreamTellsAreFailures(t *testing.T) {
+	f := startGRPC(t, "127.0.0.1:0", &fake{})
+	m := loaded(t, run(t, Options{}), specOf("stream", map[string]any{"address": f.address()}))
+	tensors, body := &engine.Request{Tensors: []engine.Tensor{floats(1)}, Streams: true}, &engine.Request{Body: []byte("[1]")}
+
+	f.infer = func(context.Context, *pb.ModelInferRequest) ([]*pb.ModelInferResponse, error) {
+		return []*pb.ModelInferResponse{nil}, nil
+	}
+	for range failing {
+		for _, req := range []*engine.Request{tensors, body} {
+			if resp, err := m.Infer(t.Context(), req); kindOf(err) != engine.KindInternal || !strings.Contains(err.Error(), "out of tokens") {
+				t.Errorf("before the first answer: %+v, %v", resp, err)
+			}
+		}
+	}
+	if s := m.Status(); s.State != serving.StateDegraded || !strings.Contains(s.Reason, "out of tokens") || s.Queued != 0 || s.Addresses[0].Outstanding != 0 {
+		t.Errorf("%+v", s)
+	}
+
+	f.infer = func(_ context.Context, r *pb.ModelInferRequest) ([]*pb.ModelInferResponse, error) {
+		return []*pb.ModelInferResponse{echo(r), nil}, nil
+	}
+	for _, req := range []*engine.Request{tensors, body} {
+		resp, err := m.Infer(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := resp.Stream.Next(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if piece, err := resp.Stream.Next(t.Context()); kindOf(err) != engine.KindInternal || !strings.Contains(err.Error(), "out of tokens") {
+			t.Errorf("after the first answer: %q, %v", piece, err)
+		}
+		_ = resp.Stream.Close()
+	}
+}
+
 func TestAStreamOutlivesTheContextOfItsRequestAndEndsWithItsReader(t *testing.T) {
 	ended := make(chan struct{})
 	more := make(chan struct{})

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
@@ -16,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/remote"
 	"clearmlserving/inference/grpcfront/pb"
 	v2 "clearmlserving/inference/v2"
 )
@@ -505,6 +508,20 @@ func typedData(t *engine.Tensor, message []byte) ([]byte, error) {
 
 // piece is a ModelStreamInferResponse, unread.
 type piece struct{ message []byte }
+
+// refusal is the server's error in a piece, nil if it has an answer, which is not read.
+func (p *piece) refusal() error {
+	for b := p.message; len(b) > 0; {
+		number, _, value, _, rest, err := field(b)
+		if err != nil {
+			return remote.Broken(&Garbage{err})
+		}
+		if b = rest; number == 1 && len(value) > 0 {
+			return refusal(codes.Internal, strings.ToValidUTF8(string(value), "\uFFFD"))
+		}
+	}
+	return nil
+}
 
 // open is the answer in a piece, or the server's error.
 func (p *piece) open() (a answer, failed string, err error) {
