@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"unicode/utf8"
 
@@ -103,8 +104,15 @@ func namesOf(specs []engine.TensorSpec) string {
 	return text
 }
 
-// call asks the endpoint. What goes wrong there is a result with an error, which the language model can read.
-func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+// call asks the endpoint. What goes wrong there is a result with an error, which the language model can read. A panic costs
+// the call, not the process: the SDK calls tools in goroutines of its own.
+func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (result *sdk.CallToolResult, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("call of a tool panicked", "endpoint", t.url, "tool", t.Name, "panic", p, "stack", string(debug.Stack()))
+			result, err = failed("Internal Server Error"), nil
+		}
+	}()
 	body, err := t.body(req.Params.Arguments)
 	if err != nil {
 		return failed(err.Error()), nil

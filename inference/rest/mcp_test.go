@@ -232,6 +232,19 @@ func TestAgentsAreToldOfNewTools(t *testing.T) {
 }
 
 // A client that goes away ends the work of the call, and a stop ends the connections of clients that listen.
+func TestAPanicCostsTheCallOfATool(t *testing.T) {
+	base := start(t, offering(`{"panics":{"tool":{}},"echo":{"tool":{}}}`), "panics", "echo")
+	s := agent(t, base, "", "", nil)
+	for _, body := range []string{"x", "no answer", "stream"} {
+		if got := called(t, s, "panics", map[string]any{"body": body}); got != "tool error: Internal Server Error" {
+			t.Errorf("%s: %s", body, got)
+		}
+	}
+	if got, want := called(t, s, "echo", map[string]any{"body": 1}), "echo|application/json|1"; got != want {
+		t.Errorf("after it: %s, want %s", got, want)
+	}
+}
+
 func TestACallEndsWithItsClient(t *testing.T) {
 	python := &fakePython{release: make(chan struct{})}
 	base := start(t, func(o *options) {
