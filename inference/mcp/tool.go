@@ -113,10 +113,6 @@ func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (r
 			result, err = failed("Internal Server Error"), nil
 		}
 	}()
-	body, err := t.body(req.Params.Arguments)
-	if err != nil {
-		return failed(err.Error()), nil
-	}
 	header := http.Header{}
 	if req.Extra != nil {
 		header = req.Extra.Header
@@ -127,6 +123,11 @@ func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (r
 	ticket, failure := s.core.Admit(inference.Head{Endpoint: t.url, Key: keyOf(req.Extra), ID: id})
 	if failure != nil {
 		return failed(failure.Text), nil
+	}
+	body, err := t.body(req.Params.Arguments)
+	if err != nil {
+		s.core.Reject(ticket, inference.KindBadRequest)
+		return failed(err.Error()), nil
 	}
 	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: id, Body: body, ContentType: "application/json", Span: span}})
 	switch {
