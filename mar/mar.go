@@ -180,6 +180,11 @@ func (a *Archive) read(name string) ([]byte, error) {
 
 // copyFolder copies the files of a folder. Links are refused, as in archives.
 func copyFolder(ctx context.Context, from, to string) error {
+	if in, err := within(from, to); err != nil {
+		return err
+	} else if in { // it would copy what it has copied
+		return fault("the new folder is in the folder of the archive: give another place")
+	}
 	return filepath.WalkDir(from, func(name string, entry fs.DirEntry, err error) error {
 		if err == nil {
 			err = context.Cause(ctx)
@@ -200,6 +205,26 @@ func copyFolder(ctx context.Context, from, to string) error {
 		}
 		return copyFile(name, target)
 	})
+}
+
+// within reports whether a new folder would be in another one, or the same.
+func within(folder, added string) (bool, error) {
+	outer, err := filepath.EvalSymlinks(folder)
+	if err != nil {
+		return false, err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(added))
+	if err != nil {
+		return false, err
+	}
+	if outer, err = filepath.Abs(outer); err != nil {
+		return false, err
+	}
+	if parent, err = filepath.Abs(parent); err != nil {
+		return false, err
+	}
+	relative, err := filepath.Rel(outer, parent)
+	return err == nil && filepath.IsLocal(relative), nil
 }
 
 func copyFile(from, to string) (err error) {

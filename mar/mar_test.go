@@ -175,6 +175,31 @@ func TestWhatCannotBeConvertedIsTold(t *testing.T) {
 	}
 }
 
+func TestAFolderIsNotCopiedIntoItself(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "archive")
+	if err := os.MkdirAll(filepath.Join(folder, filepath.Dir(ManifestName)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{ManifestName: handled, "m.pt": "w", "handler.py": "import torch\n"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(folder, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{filepath.Join(folder, "new"), filepath.Join(link, "new")} {
+		_, err := Open(t.Context(), folder, to)
+		if _, ours := errors.AsType[*Error](err); !ours || !strings.Contains(err.Error(), "give another place") {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+	if _, err := Open(t.Context(), folder, folder+"-new"); err != nil {
+		t.Errorf("beside it: %v", err)
+	}
+}
+
 func TestHandlersOfThePackageAreTakenFromIt(t *testing.T) {
 	e, err := convert(t, map[string]string{ManifestName: manifest(func(m map[string]any) { m["handler"] = "text_classifier" }), "m.pt": "w"}, Options{Package: true})
 	if err != nil {

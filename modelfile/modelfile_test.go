@@ -1,6 +1,7 @@
 package modelfile_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -139,4 +140,34 @@ func testdata(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// It becomes a line of requirements.txt, where a second line could name another index.
+func TestAVersionThatIsNoneIsUnknown(t *testing.T) {
+	data, err := os.ReadFile(testdata(t, "plain.pkl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "model.pkl")
+	version := func(data []byte) string {
+		t.Helper()
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := modelfile.Look(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Version
+	}
+	written := version(data)
+	if written == "" {
+		t.Fatal("the file has no version")
+	}
+	for _, c := range []string{"\n", " ", ",", ";", "@", "/", "-", "#", "\x00"} {
+		hostile := written[:1] + c + written[2:]
+		if got := version(bytes.Replace(data, []byte(written), []byte(hostile), 1)); got != "" {
+			t.Errorf("%q is a version", got)
+		}
+	}
 }

@@ -79,7 +79,9 @@ func (f *File) pickle(data []byte) {
 	f.Packages = slices.Sorted(maps.Keys(packages))
 	root, _, _ := strings.Cut(f.Class, ".")
 	f.Framework = frameworks[root]
-	f.Version, _ = textAfter(data, "_sklearn_version")
+	if f.Version, _ = textAfter(data, "_sklearn_version"); !isVersion(f.Version) {
+		f.Version = ""
+	}
 	f.Features = numberAfter(data, "n_features_in_")
 	if f.Columns = namesAfter(data, "feature_names_in_"); len(f.Columns) != f.Features {
 		f.Columns = nil
@@ -142,6 +144,11 @@ func isName(text string) bool {
 	return text != "" && strings.IndexFunc(text, func(r rune) bool {
 		return r != '_' && r != '.' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	}) < 0
+}
+
+// isVersion reports whether a text of a file can be a version, and nothing else in a line of requirements.
+func isVersion(text string) bool {
+	return text != "" && text[0] >= '0' && text[0] <= '9' && isName(strings.NewReplacer("+", "_", "!", "_").Replace(text))
 }
 
 // text reads a text at the beginning of data, and skips its entry in the memo.

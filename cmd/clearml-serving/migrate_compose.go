@@ -54,8 +54,8 @@ func readEnvFile(path string) (map[string]string, error) {
 		}
 		name, value, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !ok || !variableName.MatchString(name) {
-			return nil, fmt.Errorf("%s:%d: %q is no line of the form NAME=value", path, n, line)
+		if !ok || !variableName.MatchString(name) { // the line may be a part of a secret, which is not shown
+			return nil, fmt.Errorf("%s:%d: the line is not of the form NAME=value", path, n)
 		}
 		if len(value) > 1 && (value[0] == '"' || value[0] == '\'') {
 			end := strings.IndexByte(value[1:], value[0])

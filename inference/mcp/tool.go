@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"unicode/utf8"
 
@@ -103,12 +104,15 @@ func namesOf(specs []engine.TensorSpec) string {
 	return text
 }
 
-// call asks the endpoint. What goes wrong there is a result with an error, which the language model can read.
-func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
-	body, err := t.body(req.Params.Arguments)
-	if err != nil {
-		return failed(err.Error()), nil
-	}
+// call asks the endpoint. What goes wrong there is a result with an error, which the language model can read. A panic costs
+// the call, not the process: the SDK calls tools in goroutines of its own.
+func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (result *sdk.CallToolResult, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("call of a tool panicked", "endpoint", t.url, "tool", t.Name, "panic", p, "stack", string(debug.Stack()))
+			result, err = failed("Internal Server Error"), nil
+		}
+	}()
 	header := http.Header{}
 	if req.Extra != nil {
 		header = req.Extra.Header
@@ -119,6 +123,11 @@ func (s *Server) call(ctx context.Context, t *tool, req *sdk.CallToolRequest) (*
 	ticket, failure := s.core.Admit(inference.Head{Endpoint: t.url, Key: keyOf(req.Extra), ID: id})
 	if failure != nil {
 		return failed(failure.Text), nil
+	}
+	body, err := t.body(req.Params.Arguments)
+	if err != nil {
+		s.core.Reject(ticket, inference.KindBadRequest)
+		return failed(err.Error()), nil
 	}
 	answer, failure := s.core.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: id, Body: body, ContentType: "application/json", Span: span}})
 	switch {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -74,7 +75,7 @@ func (f *Front) answerMCP(ctx context.Context, r *listener.Request) *listener.Re
 		stop()
 		cancel()
 	}
-	req, err := http.NewRequestWithContext(own, r.Method, mcpPath, io.NopCloser(bytes.NewReader(bytes.Clone(r.Body))))
+	req, err := http.NewRequestWithContext(own, r.Method, mcpPath, io.NopCloser(bytes.NewReader(bytes.Clone(r.Body[:min(len(r.Body), maxMessage+1)]))))
 	if err != nil {
 		end()
 		return detail(http.StatusBadRequest, err.Error())
@@ -89,6 +90,12 @@ func (f *Front) answerMCP(ctx context.Context, r *listener.Request) *listener.Re
 	w := &mcpWriter{header: http.Header{}, flushed: make(chan struct{}), pieces: make(chan []byte), ended: make(chan struct{}), stop: own.Done(), end: end}
 	go func() { // it ends with own, at the latest when the answer is closed
 		defer close(w.ended)
+		defer func() {
+			if p := recover(); p != nil {
+				f.o.Logger.Error("handler panicked", "path", mcpPath, "panic", p, "stack", string(debug.Stack()))
+				w.WriteHeader(http.StatusInternalServerError) // unless it has answered
+			}
+		}()
 		f.tools.ServeHTTP(w, req)
 	}()
 	select {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -232,6 +233,42 @@ func TestAgentsAreToldOfNewTools(t *testing.T) {
 }
 
 // A client that goes away ends the work of the call, and a stop ends the connections of clients that listen.
+func TestAPanicCostsTheCallOfATool(t *testing.T) {
+	base := start(t, offering(`{"panics":{"tool":{}},"echo":{"tool":{}}}`), "panics", "echo")
+	s := agent(t, base, "", "", nil)
+	for _, body := range []string{"x", "no answer", "stream"} {
+		if got := called(t, s, "panics", map[string]any{"body": body}); got != "tool error: Internal Server Error" {
+			t.Errorf("%s: %s", body, got)
+		}
+	}
+	if got, want := called(t, s, "echo", map[string]any{"body": 1}), "echo|application/json|1"; got != want {
+		t.Errorf("after it: %s, want %s", got, want)
+	}
+}
+
+func TestCallsOfToolsAreCounted(t *testing.T) {
+	recorder := &countingRecorder{}
+	base := start(t, func(o *options) {
+		offering(`{"echo":{"tool":{}},"busy":{"tool":{}},"panics":{"tool":{}}}`)(o)
+		o.Recorder = recorder
+	}, "echo", "busy", "panics")
+	s := agent(t, base, "", "", nil)
+	for _, name := range []string{"echo", "busy", "panics"} {
+		called(t, s, name, map[string]any{"body": 1})
+		called(t, s, name, map[string]any{"no body": 1})
+	}
+	want := map[serving.EndpointURL]serving.Counts{
+		"echo":   {Requests: 2, BadRequests: 1},
+		"busy":   {Requests: 2, Refused: 1, BadRequests: 1},
+		"panics": {Requests: 2, Errors: 1, BadRequests: 1},
+	}
+	recorder.mu.Lock()
+	defer recorder.mu.Unlock()
+	if !maps.Equal(recorder.counts, want) {
+		t.Errorf("recorded %+v, want %+v", recorder.counts, want)
+	}
+}
+
 func TestACallEndsWithItsClient(t *testing.T) {
 	python := &fakePython{release: make(chan struct{})}
 	base := start(t, func(o *options) {

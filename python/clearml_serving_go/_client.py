@@ -188,7 +188,11 @@ class Client:
         named = _tensors.columns(inputs)
         known = dict(datatypes or {})
         if any(name not in known and not _tensors.is_array(value) for name, value in named.items()):
+            begun = time.monotonic()
             described = self.metadata(model, version=version, timeout=timeout)
+            timeout = (self._timeout if timeout is None else timeout) - (time.monotonic() - begun)
+            if timeout <= 0:
+                raise RequestTimeoutError(f"{model}: the time of the request is over")
             for tensor in described.get("inputs", []):
                 if not _tensors.is_array(named.get(tensor["name"])):
                     known.setdefault(tensor["name"], tensor["datatype"])

@@ -73,8 +73,10 @@ class Connections:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is no address of a service: give it as http://host:8080")
-        if parts.query or parts.fragment or parts.username:
-            raise ValueError(f"{url!r}: an address of a service has neither a query, nor a fragment, nor a user")
+        if parts.query or parts.fragment or "@" in parts.netloc:  # which may be secrets, and are not shown
+            raise ValueError(
+                f"the address of a service at {parts.hostname} has neither a query, nor a fragment, nor a user"
+            )
         self.url = url.rstrip("/")
         self.path = parts.path.rstrip("/")
         self._host, self._port = parts.hostname, parts.port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 
@@ -111,6 +112,30 @@ def test_a_service_that_says_nothing() -> None:
         Client(server.url).predict("a", 1, timeout=0.3)
     assert time.monotonic() - begun >= 0.3
     assert "x-request-timeout: 0." in server.requests[0].lower()
+
+
+def test_the_time_of_infer_is_that_of_both_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Scripted(reply(200, '{"outputs": []}'))
+    client = Client(server.url)
+
+    def slow(*_: object, **__: object) -> dict[str, object]:
+        time.sleep(0.2)
+        return {"inputs": [{"name": "x", "datatype": "FP32"}]}
+
+    monkeypatch.setattr(client, "metadata", slow)
+    client.infer("a", {"x": [1.5]}, timeout=10)
+    sent = re.search(r"(?i)x-request-timeout: ([0-9.]+)", server.requests[0])
+    assert sent is not None
+    assert float(sent[1]) <= 9.8
+    with pytest.raises(RequestTimeoutError, match="over"):
+        client.infer("a", {"x": [1.5]}, timeout=0.1)
+
+
+def test_the_password_of_an_address_is_not_shown() -> None:
+    for address in ("http://user:s3cret@host", "http://:s3cret@host", "http://host/?key=s3cret"):
+        with pytest.raises(ValueError, match="service at host") as refused:
+            Client(address)
+        assert "s3cret" not in str(refused.value)
 
 
 def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

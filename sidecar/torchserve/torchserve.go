@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"clearmlserving/atomicfile"
 	"clearmlserving/process"
@@ -118,7 +119,7 @@ func (o Options) Tidy() error { return os.RemoveAll(o.temp()) }
 // Prepare makes the server's folders, empties what a former run has left, and returns its command line. It is
 // called before each start.
 func (o Options) Prepare(ctx context.Context) (sidecar.Command, error) {
-	home, err := o.find(ctx)
+	home, err := o.find(ctx, findTime)
 	if err != nil {
 		return sidecar.Command{}, err
 	}
@@ -130,10 +131,13 @@ func (o Options) Prepare(ctx context.Context) (sidecar.Command, error) {
 			return sidecar.Command{}, err
 		}
 	}
-	for _, folder := range []string{work, temp, where.Store, filepath.Dir(where.Log)} {
+	for _, folder := range []string{work, where.Store, filepath.Dir(where.Log)} {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return sidecar.Command{}, err
 		}
+	}
+	if err := os.Mkdir(temp, 0o700); err != nil { // by this account, not by one that was faster
+		return sidecar.Command{}, err
 	}
 	if info, err := os.Lstat(temp); err != nil || info.Mode().Perm() != 0o700 || !info.IsDir() {
 		return sidecar.Command{}, fmt.Errorf("%s is not a folder of this account alone: remove it", temp)
@@ -153,8 +157,11 @@ func (o Options) Prepare(ctx context.Context) (sidecar.Command, error) {
 // finder prints the version of the package and the folder that it is in, without importing it.
 const finder = "import importlib.metadata as m, importlib.util as u; print(m.version('torchserve')); print(u.find_spec('ts').submodule_search_locations[0])"
 
+// findTime bounds the search: the first start of an interpreter from a cold disk takes seconds.
+const findTime = 2 * time.Minute
+
 // find returns the folder of the package torchserve.
-func (o Options) find(ctx context.Context) (home string, err error) {
+func (o Options) find(ctx context.Context, limit time.Duration) (home string, err error) {
 	var lines []string
 	child, err := process.Start(ctx, process.Spec{Path: o.Python, Args: []string{"-c", finder}, Env: o.Env, LogLine: func(s process.Stream, line []byte) {
 		if s == process.Stdout {
@@ -164,15 +171,15 @@ func (o Options) find(ctx context.Context) (home string, err error) {
 	if err != nil {
 		return "", err
 	}
-	select {
-	case <-child.Done():
-	case <-ctx.Done():
-		err := child.Kill()
-		<-child.Done()
-		return "", errors.Join(context.Cause(ctx), err)
+	death, hung, err := child.Await(ctx, limit)
+	switch {
+	case err != nil:
+		return "", err
+	case hung:
+		return "", fmt.Errorf("%s has not said within %s where its package torchserve is", o.Python, limit)
 	}
 	if len(lines) != 2 {
-		return "", fmt.Errorf("%s has no package torchserve (%s): install torchserve==%s and torch for it, or name another interpreter", o.Python, lastLine(child.Death()), Version)
+		return "", fmt.Errorf("%s has no package torchserve (%s): install torchserve==%s and torch for it, or name another interpreter", o.Python, lastLine(death), Version)
 	}
 	if lines[0] != Version {
 		return "", fmt.Errorf("%s has torchserve %s: only %s is run, the last release", o.Python, lines[0], Version)

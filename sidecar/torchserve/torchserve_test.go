@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // python writes a stand-in for an interpreter that prints these lines, and returns its path.
@@ -92,6 +93,16 @@ func TestOtherReleasesAreNotRun(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v, want %q", err, says)
 		}
+	}
+}
+
+func TestAnInterpreterThatHangsIsNotWaitedFor(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "python")
+	if err := os.WriteFile(file, []byte("#!/bin/sh\nexec sleep 600\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (Options{Python: file, Env: []string{"PATH=/usr/bin:/bin"}}).find(t.Context(), 50*time.Millisecond); err == nil || !strings.Contains(err.Error(), "has not said within 50ms") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -33,8 +33,8 @@ func (r *Repository) stubsOf(name string) map[int]bool {
 	return found
 }
 
-// revive loads a model again if one of its stubs has died. Triton loads a model again, while its other stubs serve,
-// only if its files are newer.
+// revive loads a model again if one of its stubs has died, or if Triton may have loaded another version in its place.
+// Triton loads a model again, while its other stubs serve, only if its files are newer.
 func (r *Repository) revive(ctx context.Context, m *model) {
 	running := map[int]bool{}
 	if len(m.stubs) > 0 {
@@ -46,7 +46,7 @@ func (r *Repository) revive(ctx context.Context, m *model) {
 			dead = pid
 		}
 	}
-	if dead == 0 {
+	if dead == 0 && !m.stale {
 		m.set(serving.StateReady, "")
 		return
 	}
@@ -54,8 +54,12 @@ func (r *Repository) revive(ctx context.Context, m *model) {
 	if !server.Ready() {
 		return // it has ended with all of them
 	}
-	r.o.Logger.Error("process of a Python model has died", "model", m.name, "endpoint", m.spec.URL, "pid", dead)
-	m.set(serving.StateFailed, "a process of the model has died; it is loaded again")
+	if dead != 0 {
+		r.o.Logger.Error("process of a Python model has died", "model", m.name, "endpoint", m.spec.URL, "pid", dead)
+		m.set(serving.StateFailed, "a process of the model has died; it is loaded again")
+	} else {
+		r.o.Logger.Warn("load of another version of a model was given up", "model", m.name, "endpoint", m.spec.URL)
+	}
 	now := time.Now()
 	err := os.Chtimes(filepath.Join(r.repository(), m.name, versionFolder), now, now)
 	if err == nil {

@@ -168,6 +168,14 @@ func (r *Repository) put(ctx context.Context, m *model) error {
 		if undone != nil {
 			r.o.Logger.Error("model before cannot be put back", "model", m.name, "err", undone)
 		}
+		if _, refusal := errors.AsType[*refused](err); !refusal { // Triton goes on with a load that nobody waits for
+			r.mu.Lock()
+			serves := m.held.model
+			r.mu.Unlock()
+			if serves != nil {
+				serves.stale = true
+			}
+		}
 		return err
 	}
 	r.mu.Lock()
@@ -236,6 +244,7 @@ func (r *Repository) loadHere(ctx context.Context, m *model, server sidecar.Stat
 	before := r.stubsOf(m.name)
 	err := r.o.Control.load(ctx, m.name)
 	if err == nil {
+		m.stale = false
 		m.stubs = r.stubsOf(m.name)
 		maps.DeleteFunc(m.stubs, func(pid int, _ bool) bool { return before[pid] }) // of the model before
 		r.mu.Lock()
@@ -433,6 +442,7 @@ type model struct {
 	spec engine.Spec
 
 	stubs map[int]bool // the processes of the Python backend that Triton started for it; guarded by the turn of held
+	stale bool         // Triton may have loaded another version in its place; guarded by the turn of held
 
 	mu     sync.Mutex // guards the rest
 	now    serving.State

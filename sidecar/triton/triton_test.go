@@ -35,9 +35,9 @@ func TestMain(m *testing.M) {
 }
 
 // pretend is a server with Triton's model control. The content of a model's file says what happens to it:
-// "refuse: words" and "die"; anything else is loaded, and answered at /content/<model>.
+// "refuse: words", "die" and "slow"; anything else is loaded, and answered at /content/<model>.
 func pretend(address, repository string) {
-	var mu sync.Mutex
+	var mu, loading sync.Mutex // Triton loads one model of a name after the other
 	loaded := map[string]string{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/health/live", func(http.ResponseWriter, *http.Request) {})
@@ -51,6 +51,8 @@ func pretend(address, repository string) {
 		_ = json.NewEncoder(w).Encode(index)
 	})
 	mux.HandleFunc("POST /v2/repository/models/{name}/load", func(w http.ResponseWriter, r *http.Request) {
+		loading.Lock()
+		defer loading.Unlock()
 		name := r.PathValue("name")
 		files, _ := filepath.Glob(filepath.Join(repository, name, "1", "*"))
 		if len(files) != 1 {
@@ -67,6 +69,9 @@ func pretend(address, repository string) {
 			w.WriteHeader(http.StatusBadRequest)
 			_ = json.NewEncoder(w).Encode(map[string]string{"error": words})
 			return
+		}
+		if strings.HasPrefix(string(text), "slow") {
+			time.Sleep(500 * time.Millisecond) // also if nobody waits for it any more
 		}
 		mu.Lock()
 		loaded[name] = string(text)
@@ -219,6 +224,24 @@ func TestARefusedModelLeavesTheOneBeforeInItsPlace(t *testing.T) {
 	if s := other.Status(); s.State != serving.StateReady {
 		t.Errorf("%+v", s)
 	}
+}
+
+func TestALoadThatIsGivenUpLeavesTheOneBeforeInItsPlace(t *testing.T) {
+	w := newWorld(t)
+	first := w.mustLoad("a", "first")
+	path := filepath.Join(t.TempDir(), "model.onnx")
+	if err := os.WriteFile(path, []byte("slow"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := w.models.Load(ctx, engine.Spec{URL: "a", ModelPath: path, Endpoint: serving.Endpoint{EngineType: serving.EngineTriton}}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%v", err)
+	}
+	begun := time.Now()
+	w.eventually("Triton has the first one after the end of the load", func() bool {
+		return time.Since(begun) > time.Second && w.content("a") == "first" && first.Status().State == serving.StateReady
+	})
 }
 
 func TestTheLogCompletesTritonsWords(t *testing.T) {

@@ -111,6 +111,11 @@ func (e *Engine) write(ctx context.Context, w io.Writer, spec engine.Spec, setti
 	c.Files[m.SerializedFile] = model
 	switch {
 	case hasHandler:
+		for _, name := range []string{m.SerializedFile, mar.ManifestName} {
+			if own[name] != "" {
+				return &mar.Error{Text: fmt.Sprintf("the code has a file %s, as the endpoint's archive has one: give it another name", name)}
+			}
+		}
 		maps.Copy(c.Files, own)
 		m.Handler = "handler.py"
 		for name, field := range map[string]*string{"model.py": &m.ModelFile, "requirements.txt": &m.Requirements, "model-config.yaml": &m.ConfigFile} {
@@ -304,7 +309,7 @@ func (e *Engine) sweep(ctx context.Context, s *server) {
 		return // the registration says why
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, e.prefix()) {
+		if !strings.HasPrefix(name, e.prefix()) || filepath.Base(name) != name { // it becomes a path below
 			continue
 		}
 		held, err := lock(e.lockOf(name), syscall.LOCK_EX)

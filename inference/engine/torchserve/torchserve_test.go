@@ -18,6 +18,7 @@ import (
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/enginetest"
+	"clearmlserving/mar"
 	"clearmlserving/serving"
 )
 
@@ -306,18 +307,27 @@ func TestModelsOfInstancesThatHaveDiedAreEnded(t *testing.T) {
 	e := runAs(t, Options{Dir: dir, Server: f.at})
 	f.models[e.prefix()+"left-000000000000"] = &fakeModel{handler: "echo.py", min: 1, max: 1}
 	f.models["of_somebody_else"] = &fakeModel{handler: "echo.py", min: 1, max: 1}
+	out := e.prefix() + "/../../kept" // from a server that is not honest
+	f.models[out] = &fakeModel{handler: "echo.py", min: 1, max: 1}
+	kept := filepath.Join(dir, "kept.mar")
+	if err := os.WriteFile(kept, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	m := load(t, e, spec(t, "echo.py", nil))
 	// An instance with the same data folder has the same model, and neither ends the other's.
 	other := load(t, runAs(t, Options{Dir: dir, Server: f.at}), spec(t, "echo.py", nil))
-	if f.model(e.prefix()+"left-000000000000") != nil || f.model("of_somebody_else") == nil || len(f.models) != 2 {
+	if f.model(e.prefix()+"left-000000000000") != nil || f.model("of_somebody_else") == nil || len(f.models) != 3 {
 		t.Errorf("there are %v", f.models)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("a file outside of the folder of archives: %v", err)
 	}
 	closeModel(t, m)
 	if _, err := ask(t, other, "x"); err != nil {
 		t.Error(err)
 	}
 	closeModel(t, other)
-	if len(f.models) != 1 {
+	if len(f.models) != 2 {
 		t.Errorf("left %v", f.models)
 	}
 }
@@ -451,6 +461,14 @@ func TestAModelWithoutAnArchiveGetsOne(t *testing.T) {
 		if strings.Contains(content, "Preprocess") {
 			t.Errorf("%s: our code is in the archive", name)
 		}
+	}
+	// A file of the code that would be served instead of the model.
+	if err := os.WriteFile(filepath.Join(code, "model.pt"), []byte("other weights"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := e.write(t.Context(), io.Discard, engine.Spec{URL: "m", ModelPath: weights, CodePath: code}, serving.TorchServe{})
+	if _, refused := errors.AsType[*mar.Error](err); !refused || !strings.Contains(err.Error(), "a file model.pt") {
+		t.Errorf("code with a file of the model's name: %v", err)
 	}
 }
 
