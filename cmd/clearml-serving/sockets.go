@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"clearmlserving/listen"
@@ -27,7 +28,10 @@ type sockets struct {
 	before map[string]string // name -> url of the run before
 	urls   map[string]string
 	opened []*listen.Listener
+
+	mu     sync.Mutex       // guards the rest: a stop may come while announce is under way
 	file   *listen.Registry // endpoints.json, nil until announced
+	hidden bool             // the process is stopping
 }
 
 // lastAddresses keeps the addresses of the last run, so that with
@@ -192,6 +196,11 @@ func (s *sockets) announce() error {
 		s.log.Warn("endpoints.json belongs to another process", "pid", other.PID)
 		return nil
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hidden {
+		return nil
+	}
 	s.file = listen.NewRegistry(file)
 	if err := s.file.SetAll(s.urls); err != nil {
 		return fmt.Errorf("write endpoints.json: %w", err)
@@ -235,6 +244,9 @@ func processLives(pid int) bool {
 // hide removes what announce wrote: a stopping process must not be found, and the next
 // one may announce itself.
 func (s *sockets) hide() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hidden = true
 	if s.file == nil {
 		return
 	}
