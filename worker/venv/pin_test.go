@@ -6,12 +6,27 @@ import (
 	"strings"
 	"testing"
 
+	"clearmlserving/process"
 	"clearmlserving/worker/venv"
 )
 
+// withPip is an environment of base with pip: one that uv has made has none.
+func withPip(t *testing.T, base venv.Interpreter) venv.Interpreter {
+	t.Helper()
+	made := filepath.Join(t.TempDir(), "base")
+	child, err := process.Start(t.Context(), process.Spec{Path: base.Path, Args: []string{"-I", "-m", "venv", made}, Env: []string{"PATH=" + os.Getenv("PATH")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := child.Death(); d.Code != 0 {
+		t.Fatalf("make an environment: %s", d.Detail())
+	}
+	return venv.Interpreter{Path: filepath.Join(made, "bin/python"), Version: base.Version}
+}
+
 // The versions of an environment are chosen once, and installed with these elsewhere.
 func TestPinnedEnvironmentsHaveTheVersionsThatWereChosen(t *testing.T) {
-	base := realPython(t)
+	base := withPip(t, realPython(t))
 	packages := t.TempDir()
 	wheel(t, packages, "tiny", "41")
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PIP_NO_INDEX=1", "PIP_FIND_LINKS=" + packages}
