@@ -41,6 +41,7 @@ func measureBeside(ctx context.Context, b *bench, g group, n *notes) (err error)
 		return err
 	}
 	defer func() { err = errors.Join(err, us.stop()) }()
+	us.behind = theirs
 	wanted := map[string][]byte{}
 	servers := []struct {
 		side side

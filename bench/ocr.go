@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	ocrCase = "ocr"
-	ocrFor  = 5 * time.Second
+	ocrCase    = "ocr"
+	ocrTensors = "ocr_v2"
+	ocrFor     = 5 * time.Second
 )
 
 // ocrPython has NumPy, Pillow and ONNX Runtime: it prepares the example, runs its code for ours, and is the loop.
@@ -37,12 +38,19 @@ func measureOCR(ctx context.Context, b *bench, g group, n *notes) error {
 	if err != nil {
 		return err
 	}
-	body := encoded(map[string]string{"image": base64.StdEncoding.EncodeToString(image)})
+	encodedImage := base64.StdEncoding.EncodeToString(image)
+	bodies := map[string][]byte{
+		ocrCase: encoded(map[string]string{"image": encodedImage}),
+		// The images between the steps are arrays, not lists.
+		ocrTensors: encoded(map[string]any{"inputs": []any{map[string]any{
+			"name": "image", "datatype": "BYTES", "shape": []int{1}, "parameters": map[string]string{"content_type": "base64"}, "data": []string{encodedImage},
+		}}}),
+	}
 	if err := b.deployOCR(ctx, example, models); err != nil {
 		return err
 	}
 	for round := range b.plan.rounds {
-		ours, first, err := b.readText(ctx, g, round, body)
+		ours, first, err := b.readText(ctx, g, round, bodies)
 		if err != nil {
 			return err
 		}
@@ -62,8 +70,11 @@ func measureOCR(ctx context.Context, b *bench, g group, n *notes) error {
 			return fmt.Errorf("ours reads %q, the loop %q", first, text)
 		}
 		say("round %d  %s: %.1f/s", round+1, loopCase, loop.PerSecond)
-		for _, connections := range ocrConnections {
-			n.add(key{ocrCase, g.workers, connections}, loopCase, "requests/s", ours[connections].PerSecond, loop.PerSecond, ours[connections].doubtful())
+		for name, results := range ours {
+			for _, connections := range ocrConnections {
+				m := results[connections]
+				n.add(key{name, g.workers, connections}, loopCase, "requests/s", m.PerSecond, loop.PerSecond, m.doubtful())
+			}
 		}
 	}
 	return nil
@@ -97,28 +108,63 @@ func (b *bench) deployOCR(ctx context.Context, example, models string) error {
 	return err
 }
 
-// readText measures ours. It returns the first text of the answer, too.
-func (b *bench) readText(ctx context.Context, g group, round int, body []byte) (_ map[int]measured, first string, err error) {
+// readText measures ours, for each body. It returns the first text of the answer, too.
+func (b *bench) readText(ctx context.Context, g group, round int, bodies map[string][]byte) (_ map[string]map[int]measured, first string, err error) {
 	s, err := startOurs(ctx, b, deployment{names: []string{ocrCase}, workers: g.workers, env: []string{"CLEARML_SERVING_PYTHON=" + b.ocrPython()}})
 	if err != nil {
 		return nil, "", err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	o := load.Options{URL: s.url + "/serve/" + ocrCase, Body: body, Duration: ocrFor}
-	if o.Expect, err = s.answerOf(ctx, o.URL, "", body); err != nil {
-		return nil, "", err
-	}
-	var answer struct{ Texts []string }
-	if err := json.Unmarshal(o.Expect, &answer); err != nil || len(answer.Texts) == 0 {
-		return nil, "", errors.Join(fmt.Errorf("our answer has no texts: %.300s", o.Expect), err)
-	}
-	results := map[int]measured{}
-	for _, connections := range ocrConnections {
-		o.Connections = connections
-		if results[connections], err = b.quietest(ctx, ocrCase, func() (measured, error) { return b.once(ctx, s, o) }); err != nil {
+	results := map[string]map[int]measured{}
+	for _, name := range []string{ocrCase, ocrTensors} {
+		o := load.Options{URL: s.url + "/serve/" + ocrCase, Body: bodies[name], Duration: ocrFor}
+		if name == ocrTensors {
+			o.URL = s.url + "/v2/models/" + ocrCase + "/infer"
+		}
+		answer, err := s.answerOf(ctx, o.URL, "", o.Body)
+		if err != nil {
 			return nil, "", err
 		}
-		tell(round, sides[0], ocrCase, connections, results[connections])
+		text, err := firstText(answer)
+		if err != nil {
+			return nil, "", err
+		}
+		if first != "" && text != first {
+			return nil, "", fmt.Errorf("the text is %q with JSON, %q with tensors", first, text)
+		}
+		first, results[name] = text, map[int]measured{}
+		for _, connections := range ocrConnections {
+			o.Connections = connections
+			if results[name][connections], err = b.quietest(ctx, name, func() (measured, error) { return b.once(ctx, s, o) }); err != nil {
+				return nil, "", err
+			}
+			tell(round, sides[0], name, connections, results[name][connections])
+		}
 	}
-	return results, answer.Texts[0], nil
+	return results, first, nil
+}
+
+// firstText is the first text that was read, in an answer of either form.
+func firstText(answer []byte) (string, error) {
+	var a struct {
+		Texts   []string
+		Outputs []struct {
+			Name string
+			Data []json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(answer, &a); err != nil {
+		return "", err
+	}
+	for _, o := range a.Outputs {
+		if o.Name == "texts" && len(o.Data) > 0 {
+			var text string
+			err := json.Unmarshal(o.Data[0], &text)
+			return text, err
+		}
+	}
+	if len(a.Texts) == 0 {
+		return "", fmt.Errorf("our answer has no texts: %.300s", answer)
+	}
+	return a.Texts[0], nil
 }

@@ -144,7 +144,7 @@ func (p *page) tables(rows []row) {
 	}
 	for i := range rows {
 		r := &rows[i]
-		if r.Connections == 0 || r.Name == "neighbour" || r.Name == "change" || r.Name == embeddingCase || r.Name == ocrCase || r.Name == besideCase {
+		if r.Connections == 0 || r.Name == "neighbour" || r.Name == "change" || r.Name == embeddingCase || r.Name == ocrCase || r.Name == ocrTensors || r.Name == besideCase {
 			line := otherLine{Case: r.Case, Against: r.Against, Metric: r.Metric, Ours: number(r.Ours), Value: r.value()}
 			if r.Theirs > 0 {
 				line.Theirs = number(r.Theirs)

@@ -126,7 +126,11 @@ func (b *bench) count(ctx context.Context, s *server, o load.Options) (measured,
 	if err != nil {
 		return measured{}, err
 	}
-	used := meter.End(s.pid, b.control.pid)
+	known := []int{b.control.pid}
+	if s.behind != nil {
+		known = append(known, s.behind.pid)
+	}
+	used := meter.End(s.pid, known...)
 	if err := ctx.Err(); err != nil {
 		return measured{}, err
 	}

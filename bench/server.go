@@ -36,6 +36,8 @@ type server struct {
 	begun time.Time
 	cmd   *exec.Cmd
 	done  chan struct{}
+	// behind is the server that it asks, nil for none. That is not another program, and not counted.
+	behind *server
 	// patience is the time limit of its stop.
 	patience time.Duration
 }

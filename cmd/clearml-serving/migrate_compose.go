@@ -239,7 +239,7 @@ func checkInferenceContainer(c container) []finding {
 		})
 	}
 	if !slices.ContainsFunc(c.volumes, func(v string) bool {
-		return strings.Contains(v, "/root/.clearml") || strings.Contains(v, "/root/.local")
+		return strings.Contains(v, "/.clearml") || strings.Contains(v, "/.local") // in the container's home
 	}) {
 		found = append(found, finding{
 			"container", stateWarn, c.name + " has no volume for its data: downloaded models, environments of packages and statistics are lost with the container",

@@ -85,7 +85,11 @@ func (s *scanner) more(first bool, end byte) (bool, error) {
 
 // word reads one of the names of JSON, "" if none follows.
 func (s *scanner) word() string {
-	s.peek()
+	switch s.peek() {
+	case 't', 'f', 'n', 'N', 'I', '-':
+	default: // most values are numbers
+		return ""
+	}
 	for _, w := range [...]string{"true", "false", "null", "NaN", "Infinity", "-Infinity", "Inf", "-Inf"} {
 		if len(s.b)-s.i >= len(w) && string(s.b[s.i:s.i+len(w)]) == w {
 			s.i += len(w)

@@ -153,9 +153,16 @@ app.kubernetes.io/part-of: clearml-serving
 {{- end }}
 {{- end }}
 
+{{- define "cs.configEnv" -}}
+{{- if .Values.clearml.configSecret }}
+- name: CLEARML_CONFIG_FILE
+  value: /etc/clearml-serving/clearml.conf
+{{- end }}
+{{- end }}
+
 {{- define "cs.configMounts" -}}
 {{- if .Values.clearml.configSecret }}
-- {name: clearml-conf, mountPath: /root/clearml.conf, subPath: {{ .Values.clearml.configSecretKey }}, readOnly: true}
+- {name: clearml-conf, mountPath: /etc/clearml-serving/clearml.conf, subPath: {{ .Values.clearml.configSecretKey }}, readOnly: true}
 {{- end }}
 {{- if .Values.kafka.tlsSecret }}
 - {name: kafka-tls, mountPath: /etc/clearml-serving/kafka, readOnly: true}
