@@ -25,7 +25,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	start := run
+	if stand := standIns[filepath.Base(os.Args[0])]; stand != nil {
+		s := &standIn{dir: filepath.Dir(os.Args[0])}
+		start = func(ctx context.Context, args []string) error { return s.run(ctx, stand, args) }
+	}
+	if err := start(ctx, os.Args[1:]); err != nil {
 		say("%v", err)
 		stop()
 		os.Exit(1) //nolint:gocritic // stop has been called
