@@ -88,14 +88,11 @@ func (r *engineRun) be(mood string) error {
 
 // add adds an endpoint that is asked something.
 func (r *engineRun) add(ctx context.Context, q question, flags ...string) error {
-	if err := r.w.cli(ctx, append([]string{"model", "add", "--endpoint", q.name}, flags...)...); err != nil {
-		return err
-	}
 	r.asked = append(r.asked, q)
 	r.ends = append(r.ends, func() error {
-		return r.w.cli(context.WithoutCancel(ctx), "model", "remove", "--endpoint", q.name)
+		return r.w.cli(context.WithoutCancel(ctx), "model", "remove", "--endpoint", q.name, "--wait", "--wait-timeout", "1m")
 	})
-	return nil
+	return r.w.cli(ctx, append([]string{"model", "add", "--endpoint", q.name, "--wait", "--wait-timeout", "1m"}, flags...)...)
 }
 
 // stand makes the stand-in known: where it is, by the file that it writes, and how it is asked whether it works.
@@ -619,9 +616,6 @@ func (r *engineRun) addLlama(ctx context.Context, flags ...string) error {
 	known := map[int]string{}
 	q := chat(forced, func(n int) string { return known[n%llamaTokens] })
 	if err := r.add(ctx, q, flags...); err != nil {
-		return err
-	}
-	if err := r.w.waitReady(ctx, beside); err != nil {
 		return err
 	}
 	different := map[string]bool{}

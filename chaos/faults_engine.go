@@ -86,11 +86,6 @@ func (e engine) with(inject func(context.Context, *engineRun) error) func(contex
 		if err := e.start(ctx, r); err != nil {
 			return err
 		}
-		for _, q := range r.asked {
-			if err := w.waitReady(ctx, q.name); err != nil {
-				return err
-			}
-		}
 		r.load = newEngineLoad(w, r.asked)
 		defer r.load.end()
 		if err := r.load.answers(ctx); err != nil {
@@ -149,8 +144,17 @@ func engineKilled(ctx context.Context, r *engineRun) error {
 	if err := failing(ctx); err != nil {
 		return err
 	}
+	if !r.supervised {
+		if err := pause(ctx, awayTime); err != nil {
+			return err
+		}
+	}
 	return r.returns(ctx, pid)
 }
+
+// awayTime is how long a server is away that nobody supervises: longer than a client may wait between two attempts that doubles its
+// pauses.
+const awayTime = 10 * time.Second
 
 func engineIsStopped(ctx context.Context, r *engineRun) error {
 	if _, err := r.signal(ctx, syscall.SIGSTOP); err != nil {
@@ -273,7 +277,7 @@ func engineRoleKilled(ctx context.Context, r *engineRun) error {
 			return err
 		}
 	}
-	if err := r.load.refused(ctx); err != nil {
+	if err := errors.Join(r.load.refused(ctx), pause(ctx, awayTime)); err != nil {
 		return err
 	}
 	if err := r.again(ctx); err != nil {
