@@ -69,12 +69,17 @@ func (l *engineLoad) client(ctx context.Context, q question, first int) {
 		}
 		told := fmt.Sprintf("%s was answered %d %.400s", q.body(n), status, body)
 		wrong := false
-		switch {
-		case err != nil:
-			status, told = 0, fmt.Sprintf("%s (%v)", told, err)
-		case status == http.StatusOK:
+		if err == nil && status == http.StatusOK {
 			status = q.judge(n, string(body))
 			wrong = status == 0
+		}
+		if err != nil { // also after the event that ends a stream with an error
+			if status == http.StatusOK {
+				status = q.judge(n, string(body))
+			}
+			if status != http.StatusInternalServerError {
+				status, told = 0, fmt.Sprintf("%s (%v)", told, err)
+			}
 		}
 		l.mu.Lock()
 		if !wrong {
@@ -98,7 +103,9 @@ func (t *traffic) noteBeside(told string, status int, wrong bool, took time.Dura
 		s.example = told
 	case status != http.StatusOK:
 		s.failed[status]++
-		s.example = told
+		if status == 0 || s.example == "" { // the others are documented
+			s.example = told
+		}
 	default:
 		t.answered++
 	}

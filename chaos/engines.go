@@ -115,7 +115,7 @@ func (r *engineRun) stand(name, path string) (program string, err error) {
 }
 
 // runs starts a program that nobody supervises, and says how it is started again.
-func (r *engineRun) runs(ctx context.Context, program string, env []string, args ...string) error {
+func (r *engineRun) runs(ctx context.Context, program string, args ...string) error {
 	var s *server
 	r.ends = append(r.ends, func() error {
 		if s == nil {
@@ -124,7 +124,7 @@ func (r *engineRun) runs(ctx context.Context, program string, env []string, args
 		return s.stop()
 	})
 	r.again = func(ctx context.Context) (err error) {
-		if s, err = r.w.launchProgram(program, filepath.Base(r.dir), env, args...); err != nil {
+		if s, err = r.w.launchProgram(program, filepath.Base(r.dir), nil, args...); err != nil {
 			return err
 		}
 		return s.wait(ctx, func() error { return r.up(ctx) })
@@ -175,7 +175,7 @@ func startV2(ctx context.Context, r *engineRun) error {
 	if err != nil {
 		return err
 	}
-	if err := r.runs(ctx, program, nil, "--http-port="+ports[0], "--grpc-port="+ports[1], "--metrics-port="+ports[2]); err != nil {
+	if err := r.runs(ctx, program, "--http-port="+ports[0], "--grpc-port="+ports[1], "--metrics-port="+ports[2]); err != nil {
 		return err
 	}
 	if err := r.add(ctx, doubled(beside), "--engine", "v2", "--aux-config", "address=127.0.0.1:"+ports[0], "protocol=rest", "model=double"); err != nil {
@@ -206,7 +206,7 @@ func startTorchServe(ctx context.Context, r *engineRun) error {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
-	if err := r.runs(ctx, program, nil, "-f", config); err != nil {
+	if err := r.runs(ctx, program, "-f", config); err != nil {
 		return err
 	}
 	if err := r.add(ctx, doubledBody(beside), "--engine", "torchserve", "--aux-config", "address=127.0.0.1:"+ports[0], "model=double"); err != nil {
@@ -297,7 +297,7 @@ func startOpenAI(ctx context.Context, r *engineRun) error {
 	if err != nil {
 		return err
 	}
-	if err := r.runs(ctx, program, nil, "127.0.0.1", ports[0], "double"); err != nil {
+	if err := r.runs(ctx, program, "127.0.0.1", ports[0], "double"); err != nil {
 		return err
 	}
 	return r.add(ctx, standChat(), "--engine", "openai", "--aux-config", "address=http://127.0.0.1:"+ports[0]+"/v1")
@@ -367,7 +367,9 @@ func (r *engineRun) runTriton(ctx context.Context, program string, env []string,
 	}
 	if r.pid == nil { // no stand-in
 		r.pid = func(ctx context.Context) (int, error) { return r.serverOf(ctx, "triton") }
-		r.up = func(ctx context.Context) error { return get(ctx, "http://127.0.0.1:"+ports[0]+"/v2/models/"+beside+"/ready") }
+		r.up = func(ctx context.Context) error {
+			return get(ctx, "http://127.0.0.1:"+ports[0]+"/v2/models/"+beside+"/ready")
+		}
 	}
 	if err := r.w.cli(ctx, "config", "--triton-grpc-server", "127.0.0.1:"+ports[1]); err != nil {
 		return err
@@ -454,12 +456,12 @@ func startTorchServeRole(ctx context.Context, r *engineRun) error {
 		return err
 	}
 	// With keys a question needs one; whether it listens is enough.
-	r.up = func(context.Context) error {
+	r.up = func(ctx context.Context) error {
 		_, address, err := served(r.dir)
 		if err != nil {
 			return err
 		}
-		c, err := net.DialTimeout("tcp", address, time.Second)
+		c, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
 		if err != nil {
 			return err
 		}
@@ -642,9 +644,9 @@ func startLlama(ctx context.Context, r *engineRun) error {
 	if err != nil {
 		return err
 	}
-	r.up = func(ctx context.Context) error { return get(ctx, "http://127.0.0.1:"+ports[0]+"/v1/models") }
+	r.up = func(ctx context.Context) error { return get(ctx, "http://127.0.0.1:"+ports[0]+"/health") }
 	r.pid = func(context.Context) (int, error) { return r.llama() }
-	if err := r.runs(ctx, python, nil, serve, file, ports[0], "tiny"); err != nil {
+	if err := r.runs(ctx, python, serve, file, ports[0], "tiny"); err != nil {
 		return err
 	}
 	return r.addLlama(ctx, "--engine", "openai", "--aux-config", "address=http://127.0.0.1:"+ports[0]+"/v1")
@@ -666,7 +668,7 @@ func startLlamaChild(ctx context.Context, r *engineRun) error {
 			return err
 		}
 		words := strings.Split(string(args), "\x00")
-		return get(ctx, "http://127.0.0.1:"+words[3]+"/v1/models")
+		return get(ctx, "http://127.0.0.1:"+words[3]+"/health")
 	}
 	return r.addLlama(ctx, "--engine", "vllm", "--aux-config", "command="+python+" "+serve+" "+file+" <port> <name>")
 }

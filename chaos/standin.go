@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -96,7 +97,7 @@ func (s *standIn) serve(handler http.Handler, overHTTP []string, call grpc.Strea
 		s.grpc = grpc.NewServer(grpc.UnknownServiceHandler(call))
 	}
 	failed := make(chan error, len(overHTTP)+len(overGRPC))
-	for i, address := range append(overHTTP[:len(overHTTP):len(overHTTP)], overGRPC...) {
+	for i, address := range append(slices.Clip(overHTTP), overGRPC...) {
 		l, err := s.listen(address)
 		if err != nil {
 			return err

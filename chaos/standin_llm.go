@@ -61,7 +61,7 @@ func answerChat(w http.ResponseWriter, stream bool, name, text string) {
 		send(fmt.Sprintf(`{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":%q,"choices":[{"index":0,"delta":%s,"finish_reason":%s}]}`, name, delta, finish))
 	}
 	piece(`{"role":"assistant","content":""}`, "null")
-	for _, digit := range strings.Split(text, "") {
+	for digit := range strings.SplitSeq(text, "") {
 		piece(fmt.Sprintf(`{"content":%q}`, digit), "null")
 	}
 	piece("{}", `"stop"`)

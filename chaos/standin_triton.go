@@ -122,7 +122,8 @@ func (t *standTriton) call(_ any, stream grpc.ServerStream) error {
 	about := func(r interface {
 		proto.Message
 		GetName() string
-	}, answer func(model string) proto.Message) error {
+	}, answer func(model string) proto.Message,
+	) error {
 		if err := stream.RecvMsg(r); err != nil {
 			return err
 		}

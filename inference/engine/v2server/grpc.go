@@ -58,7 +58,7 @@ func newGRPC(addresses []string, trust *tls.Config, key string, limit int64, com
 		grpc.WithTransportCredentials(security),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout}),
 		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
-		grpc.WithInitialWindowSize(1 << 20), grpc.WithInitialConnWindowSize(4 << 20),
+		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20),
 		grpc.WithUserAgent("clearml-serving"),
 	)
 	for _, address := range addresses {
