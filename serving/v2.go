@@ -178,6 +178,9 @@ const (
 
 // AddressReport describes one address of an engine that runs beside an instance.
 type AddressReport struct {
+	// Pool tells the reports of one pool, which several endpoints may share, from those of others in this process. 0: of none.
+	Pool uint64 `json:"-"`
+
 	Address string       `json:"address"`
 	State   AddressState `json:"state"`
 	Since   time.Time    `json:"since"`

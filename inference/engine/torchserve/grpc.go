@@ -178,7 +178,7 @@ func (m *model) callGRPC(ctx context.Context, use *remote.Use, message []byte) (
 	for {
 		key, err := s.keys.get(ctx, forInference, refused)
 		if err != nil {
-			return nil, m.at(engine.KindUnavailable, err, "TorchServe's key")
+			return nil, m.keyless(ctx, err)
 		}
 		var answer *engine.Response
 		if m.settings.Stream {

@@ -314,6 +314,14 @@ func (m *model) ask(ctx context.Context, q question) (answer *engine.Response, e
 	return nil, m.cut(ctx, err)
 }
 
+// keyless is the error of a request for which there is no key.
+func (m *model) keyless(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return m.cut(ctx, err)
+	}
+	return m.at(engine.KindUnavailable, err, "TorchServe's key")
+}
+
 // cut is the error of a request without an answer.
 func (m *model) cut(ctx context.Context, err error) error {
 	switch {
@@ -341,7 +349,7 @@ func (m *model) askREST(ctx context.Context, q question) (answer *engine.Respons
 		for {
 			key, err := s.keys.get(ctx, forInference, refused)
 			if err != nil {
-				return m.at(engine.KindUnavailable, err, "TorchServe's key")
+				return m.keyless(ctx, err)
 			}
 			var r *refusal
 			if answer, r, err = m.sendREST(ctx, use, path, key, q); err != nil {
