@@ -63,7 +63,7 @@ func V2Of(engine string, aux any) (V2, error) {
 	}
 	for name, to := range map[string]*string{AuxModel: &v.Model, AuxVersion: &v.Version, AuxTLSCA: &v.CA, AuxKeyVariable: &v.KeyVariable, AuxPath: &v.Path} {
 		if value, set := settings[name]; set {
-			if *to = strings.TrimSpace(unquoted(fmt.Sprint(value))); *to == "" {
+			if *to = plainText(value); *to == "" {
 				return v, &FieldError{Field: auxField(name), Why: "is empty: give a value, or leave it out"}
 			}
 		}

@@ -116,6 +116,30 @@ func (k *keys) known(kind, refused string) (found string, left time.Duration) {
 	return f.Key, time.Until(f.Expires)
 }
 
+// keyError is the reason why there is no key.
+type keyError struct{ err error }
+
+func (k *keyError) Error() string { return k.err.Error() }
+
+func (k *keyError) Unwrap() error { return k.err }
+
+// with calls ask with a key, and once more with a new one if the server has refused it. The error is that of ask, or
+// a *keyError.
+func (k *keys) with(ctx context.Context, kind string, ask func(key string) (refusedKey bool, err error)) error {
+	refused := ""
+	for {
+		key, err := k.get(ctx, kind, refused)
+		if err != nil {
+			return &keyError{err}
+		}
+		refusedKey, err := ask(key)
+		if !refusedKey || key == "" || refused != "" {
+			return err
+		}
+		refused = key
+	}
+}
+
 // load reads the file.
 func (k *keys) load() error {
 	f, err := os.Open(k.path)
