@@ -151,6 +151,7 @@ type tritonRole struct {
 	lock     *os.File
 	log      *slog.Logger
 	task     atomic.Pointer[string] // the id of the record
+	loaded   atomic.Bool            // every endpoint that can load has loaded once
 }
 
 func (a *app) newTriton(ctx context.Context, sockets *sockets, setup tritonSetup) (role *tritonRole, err error) {
@@ -414,9 +415,10 @@ func (t *tritonRole) handler() http.Handler {
 		switch {
 		case !server.Ready():
 			http.Error(w, "Triton is "+string(server.State)+": "+server.Reason, http.StatusServiceUnavailable)
-		case !status.Ready():
+		case !status.Ready() && !t.loaded.Load(): // a further model is no reason to take the others away from clients
 			http.Error(w, "models are being loaded", http.StatusServiceUnavailable)
 		default:
+			t.loaded.Store(true)
 			_, _ = fmt.Fprintln(w, "ok")
 		}
 	})
