@@ -147,6 +147,7 @@ type tritonRole struct {
 	lock     *os.File
 	log      *slog.Logger
 	task     atomic.Pointer[string] // the id of the record
+	loaded   atomic.Bool            // every endpoint that can load has loaded once
 }
 
 func (a *app) newTriton(ctx context.Context, sockets *sockets, setup tritonSetup) (role *tritonRole, err error) {
@@ -396,9 +397,10 @@ func (t *tritonRole) pages() *supervisorPages {
 			switch {
 			case !server.Ready():
 				return "Triton is " + string(server.State) + ": " + server.Reason
-			case !status.Ready():
+			case !status.Ready() && !t.loaded.Load(): // a further model is no reason to take the others away from clients
 				return "models are being loaded"
 			}
+			t.loaded.Store(true)
 			return ""
 		},
 		status: func() any {
