@@ -69,6 +69,7 @@ var arrows = []arrow{
 	{"sidecar/torchserve", []string{"process", "sidecar!"}, "how a server is run: its command line and its probe"},
 	{"sidecar/triton", []string{"inference/engine!", "process", "serving", "sidecar!"}, "the models of an instance are in Triton's repository: it fulfils the contract of engines, and reconcile follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
+	{"worker/workertest", []string{"worker!"}, "it finds the interpreter for the tests of everything that starts workers"},
 	{"worker", []string{"batching", "process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
 	{"clearml", []string{"hocon", "outbound", "serving", "storage!", "storage/https"}, "the client knows the API's words and the domain's; files go to the file server through the adapter that reads them"},
 	{"modelfile", []string{"serving"}, "modelfile reads files and knows the names of engines"},

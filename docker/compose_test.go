@@ -100,7 +100,7 @@ func checkService(t *testing.T, name string, s types.ServiceConfig) {
 	if s.Restart == "" {
 		t.Errorf("%s is not started again", name)
 	}
-	if _, ok := s.Networks["clearml-serving-backend"]; !ok {
+	if _, ok := s.Networks["clearml-serving-backend"]; !ok && s.NetworkMode != "service:clearml-serving-inference" {
 		t.Errorf("%s is not in the network of the others", name)
 	}
 }
@@ -171,6 +171,43 @@ func TestTheOriginalsVariablesReachTheirServices(t *testing.T) {
 	}
 	if ports := inference.Ports; len(ports) != 1 || ports[0].Published != "9000" || ports[0].Target != 9000 {
 		t.Errorf("ports %v, want 9000 on both sides", ports)
+	}
+}
+
+// TorchServe answers loopback addresses only, and tells instances by a file in the data folder where it is. It needs no
+// credentials, and gets none.
+func TestTorchServeIsReachedByTheInstance(t *testing.T) {
+	p, err := load(t, "docker-compose-torchserve.yml", filled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := p.Services["clearml-serving-torchserve"]
+	if server.NetworkMode != "service:clearml-serving-inference" || len(server.Environment) > 0 {
+		t.Errorf("network %q, variables %v", server.NetworkMode, server.Environment)
+	}
+	for _, name := range []string{"clearml-serving-inference", "clearml-serving-torchserve"} {
+		volumes := p.Services[name].Volumes
+		if len(volumes) != 1 || volumes[0].Source != "inference" || volumes[0].Target != "/var/lib/clearml-serving" {
+			t.Errorf("%s has %v, want the data folder that both have", name, volumes)
+		}
+	}
+}
+
+// Ports that others reach are those that want keys, or that are meant for everybody.
+func TestWhatIsPublished(t *testing.T) {
+	open := []string{"clearml-serving-inference", "clearml-serving-server"}
+	for _, file := range composeFiles(t) {
+		p, err := load(t, file, filled)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, s := range p.Services {
+			for _, port := range s.Ports {
+				if port.HostIP != "127.0.0.1" && !slices.Contains(open, name) {
+					t.Errorf("%s: %s publishes %s on %q", file, name, port.Published, port.HostIP)
+				}
+			}
+		}
 	}
 }
 

@@ -9,7 +9,9 @@ FROM ${SERVING_IMAGE} AS serving
 
 FROM ${ENGINE_IMAGE}
 ARG ROLE=triton
-ENV CLEARML_SERVING_HOME=/var/lib/clearml-serving HOME=/root CLEARML_SERVING_ROLE=${ROLE}
+# Instances are in other containers. Triton's calls that change models are closed then.
+ENV CLEARML_SERVING_HOME=/var/lib/clearml-serving HOME=/root CLEARML_SERVING_ROLE=${ROLE} \
+    CLEARML_TRITON_T_GRPC_ADDRESS=0.0.0.0
 USER 0:0
 # The engine's model repository is in the data folder, and /models is what the original has.
 RUN install -d -o 10001 -g 0 -m 2775 /var/lib/clearml-serving /models && chmod 755 /root
@@ -18,7 +20,7 @@ RUN clearml-serving version
 WORKDIR /var/lib/clearml-serving
 VOLUME /var/lib/clearml-serving
 USER 10001:0
-EXPOSE 8000 8001 8002
+EXPOSE 8001
 HEALTHCHECK --interval=15s --timeout=10s --start-period=120s CMD ["clearml-serving", "probe"]
 # The role is decided when the image is built; exec makes the supervisor process 1.
 ENTRYPOINT ["/bin/sh", "-c", "exec clearml-serving \"$CLEARML_SERVING_ROLE\" \"$@\"", "clearml-serving"]

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# images.sh [FOLDER]: base images without any container registry, so that an ordinary Dockerfile's
+# container-lab.sh [FOLDER]: base images without any container registry, so that an ordinary Dockerfile's
 # FROM resolves locally: debian:bookworm-slim, python:3.11-slim-bookworm, golang:<the version in go.mod>-bookworm.
+# FOLDER is .cache/containers unless it is given. Needs root and Debian; installs what is missing.
 # Afterwards:  . FOLDER/env.sh; podman build --pull=never -t localhost/x:1 .;  podman run --pull never ...
 set -euo pipefail
-D=$(realpath -m "${1:-${IMG_DIR:-/var/tmp/img-lab}}"); NICE=${NICE:-10}
+tree=$(cd "$(dirname "$0")/.." && pwd)
+D=$(realpath -m "${1:-${IMG_DIR:-$tree/.cache/containers}}"); NICE=${NICE:-10}
 [ "$(id -u)" = 0 ] || { echo "needs root"; exit 1; }
 mkdir -p "$D"
 missing=""
@@ -35,7 +37,7 @@ X
 . "$D/env.sh"
 have() { buildah inspect --type image "$1" >/dev/null 2>&1; }
 BASE=docker.io/library/debian:bookworm-slim PY=docker.io/library/python:3.11-slim-bookworm
-GO=docker.io/library/golang:$(awk '$1 == "go" { split($2, v, "."); print v[1] "." v[2] }' "$(dirname "$0")/../../go.mod")-bookworm
+GO=docker.io/library/golang:$(awk '$1 == "go" { split($2, v, "."); print v[1] "." v[2] }' "$tree/go.mod")-bookworm
 if ! have $BASE || ! have $PY; then
   [ -s "$D/base.tar" ] || { nice -n "$NICE" mmdebstrap --variant=minbase --include=python3,python3-pip,python3-venv,ca-certificates \
       --dpkgopt=force-unsafe-io --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \

@@ -56,7 +56,7 @@ fails the build.
 --native makes an image from scratch, without Python, for endpoints with
 accelerate=true: their models are computed in Go.`,
 		Example: `  clearml-serving build "serving example" --output ./image
-  docker build -t churn:7 ./image && docker run -p 8080:8080 --read-only --tmpfs /var/lib/clearml-serving churn:7
+  docker build -t churn:7 ./image && docker run -p 8080:8080 --read-only --tmpfs /tmp --tmpfs /var/lib/clearml-serving churn:7
   clearml-serving build ./churn.pkl --endpoint churn --output ./image`,
 		Args:        oneArg(&what, "give one serving service, model file or folder", "Try: clearml-serving build ./model.pkl --output ./image"),
 		Annotations: map[string]string{markWords: ""},

@@ -40,7 +40,7 @@ func (a *app) probe(ctx context.Context, ready bool) error {
 	if err != nil {
 		return err
 	}
-	paths := map[string]string{serveSocket.name: "/livez", statisticsSocket.name: "/livez", apiSocket.name: "/livez"}
+	paths := map[string]string{serveSocket.name: "/livez", statisticsSocket.name: "/livez", apiSocket.name: "/livez", tritonSocket.name: "/livez"}
 	if ready {
 		paths[serveSocket.name] = "/readyz"
 	}

@@ -56,9 +56,15 @@ app.kubernetes.io/part-of: clearml-serving
 {{- if .Values.server.enabled }}{{ printf "http://%s-server:%v" (include "cs.fullname" .) .Values.server.service.filesPort }}{{ else }}{{ .Values.clearml.filesHost }}{{ end }}
 {{- end }}
 
-{{/* cs.reads: whether instances ask a ClearML server. */}}
+{{/* cs.serves: whether instances ask a ClearML server. */}}
 {{- define "cs.serves" -}}
 {{- if not .Values.inference.folder }}yes{{ end }}
+{{- end }}
+
+{{/* cs.keyed: whether some pod has the keys of the ClearML server, or is that server. */}}
+{{- define "cs.keyed" -}}
+{{- if or .Values.server.enabled .Values.statistics.enabled (and .Values.inference.enabled (include "cs.serves" .)) }}yes{{ end }}
+{{- range .Values.engines }}{{ if .role }}yes{{ end }}{{ end }}
 {{- end }}
 
 {{/* The connection to the ClearML server, for instances, statistics and engines. */}}
@@ -178,9 +184,7 @@ labels:
   {{- with merge (dict) (default (dict) .values.podLabels) .root.Values.global.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- $annotations := merge (dict) (default (dict) .values.podAnnotations) .root.Values.global.podAnnotations }}
-{{- with .checksums }}{{ $annotations = merge $annotations . }}{{ end }}
-{{- with $annotations }}
+{{- with merge (dict) (default (dict) .values.podAnnotations) .root.Values.global.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -261,17 +265,20 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{/* A pod that dies because of a missing key tells its reason in a log that nobody reads: tell it before. */}}
 {{- define "cs.check" -}}
 {{- $v := .Values }}
-{{- if and (not $v.server.enabled) (or $v.inference.enabled $v.statistics.enabled) (include "cs.serves" .) (not $v.clearml.apiHost) }}
+{{- if and (not $v.server.enabled) (include "cs.keyed" .) (not $v.clearml.apiHost) }}
 {{- fail "clearml.apiHost: give the address of your ClearML server, or set server.enabled=true for the embedded one, or inference.folder for none" }}
 {{- end }}
-{{- if and (not $v.server.enabled) (include "cs.serves" .) (not $v.clearml.existingSecret) (or (not $v.clearml.accessKey) (not $v.clearml.secretKey)) }}
+{{- if and $v.server.enabled (or $v.clearml.apiHost $v.clearml.filesHost) }}
+{{- fail "clearml.apiHost: pods ask the server of this chart, so clearml.apiHost and clearml.filesHost have no effect: leave them out, or set server.enabled=false" }}
+{{- end }}
+{{- if and (not $v.server.enabled) (include "cs.keyed" .) (not $v.clearml.existingSecret) (or (not $v.clearml.accessKey) (not $v.clearml.secretKey)) }}
 {{- fail "clearml.existingSecret: the ClearML server is not that of this chart, so give a secret with its keys, or clearml.accessKey and clearml.secretKey" }}
 {{- end }}
 {{- if and $v.server.enabled (gt (int $v.server.replicas) 1) (not (or $v.server.database.url $v.server.database.existingSecret)) }}
 {{- fail "server.replicas: more than one needs server.database (PostgreSQL); with a file as its database the server runs once" }}
 {{- end }}
-{{- if and $v.server.enabled (gt (int $v.server.replicas) 1) (not $v.server.filesDestination) (ne (first $v.server.persistence.accessModes) "ReadWriteMany") }}
-{{- fail "server.replicas: more than one needs server.filesDestination (s3://…, gs://…, azure://…), or a volume with accessModes [ReadWriteMany]" }}
+{{- if and $v.server.enabled (gt (int $v.server.replicas) 1) (not $v.server.filesDestination) (or (ne (first $v.server.persistence.accessModes) "ReadWriteMany") (not $v.server.persistence.enabled) (not $v.server.persistence.existingClaim)) }}
+{{- fail "server.replicas: more than one needs server.filesDestination (s3://…, gs://…, azure://…), or a volume that all of them have: persistence.existingClaim with accessModes [ReadWriteMany]" }}
 {{- end }}
 {{- if and $v.statistics.enabled (not $v.kafka.servers) }}
 {{- fail "kafka.servers: the statistics service counts messages of Kafka: give its brokers, or set statistics.enabled=false" }}
@@ -284,6 +291,14 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if and $v.inference.keda.enabled (not $v.inference.keda.prometheusAddress) }}
 {{- fail "inference.keda.prometheusAddress: give the address of the Prometheus that has the metrics" }}
+{{- end }}
+{{- range $name, $engine := $v.engines }}
+{{- if eq (default "" $engine.role) "torchserve" }}
+{{- fail (printf "engines.%s.role: TorchServe answers its own pod only: run its image in inference.extraContainers, with the volume data at /var/lib/clearml-serving" $name) }}
+{{- end }}
+{{- if and $engine.role $v.clearml.serviceName (not $v.clearml.serviceId) }}
+{{- fail (printf "engines.%s.role: it finds its serving service by the id, not by clearml.serviceName: give clearml.serviceId" $name) }}
+{{- end }}
 {{- end }}
 {{- if and (eq $v.inference.cache.type "persistentVolumeClaim") (not $v.inference.cache.existingClaim) }}
 {{- fail "inference.cache.existingClaim: give the claim, which all pods share (ReadWriteMany)" }}
