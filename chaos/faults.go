@@ -24,6 +24,9 @@ type fault struct {
 	inject func(ctx context.Context, w *world) error
 }
 
+// errSkipped is the error of a fault that cannot be injected on this machine.
+var errSkipped = errors.New("skipped")
+
 // patience bounds the time until the affected endpoint answers again.
 const patience = 2 * time.Minute
 

@@ -31,7 +31,7 @@ func engineFaults() []fault {
 			{name: "restarted", about: e.what + " is killed and started again under load, several times", statuses: engineStopped, inject: e.with(engineRestarted)},
 		}
 		if e.role {
-			kinds = append(kinds, fault{name: "role-killed", about: "SIGKILL to the role that runs " + e.what + ": that ends too; then a restart of the role", statuses: engineStopped, inject: e.with(engineRoleKilled)})
+			kinds = append(kinds, fault{name: "orphaned", about: "SIGKILL to the role that runs " + e.what + ": that ends too; then a start of the role", statuses: engineStopped, inject: e.with(engineOrphaned)})
 		}
 		for _, f := range kinds {
 			if e.real && slices.Contains([]string{"slow", "garbage"}, f.name) {
@@ -70,8 +70,7 @@ func lying(e engine) string {
 func (e engine) with(inject func(context.Context, *engineRun) error) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) (err error) {
 		if why := e.missing(); why != "" {
-			say("engine-%s: skipped: %s", e.name, why)
-			return nil
+			return fmt.Errorf("%w: %s", errSkipped, why)
 		}
 		dir, err := os.MkdirTemp(w.dir, "engine-")
 		if err != nil {
@@ -263,7 +262,7 @@ func engineRestarted(ctx context.Context, r *engineRun) error {
 	return nil
 }
 
-func engineRoleKilled(ctx context.Context, r *engineRun) error {
+func engineOrphaned(ctx context.Context, r *engineRun) error {
 	pid, err := r.pid(ctx)
 	if err != nil {
 		return err
