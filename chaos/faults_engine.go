@@ -37,7 +37,7 @@ func engineFaults() []fault {
 			if e.real && slices.Contains([]string{"slow", "garbage"}, f.name) {
 				continue // a real server cannot be made to
 			}
-			f.slow = !slices.Contains([]string{"v2-killed", "v2-garbage", "openai-killed"}, e.name+"-"+f.name)
+			f.slow = !slices.Contains([]string{"v2-killed", "v2-garbage", "openai-garbage"}, e.name+"-"+f.name)
 			f.name, f.hit = "engine-"+e.name+"-"+f.name, beside
 			all = append(all, f)
 		}
