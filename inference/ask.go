@@ -433,7 +433,7 @@ type countedStream struct {
 	recorder Recorder      // nil: it is not recorded
 	url      serving.EndpointURL
 	drawn    router.Drawn
-	outcome  router.Outcome // as it has begun
+	outcome  router.Outcome  // as it has begun
 	late     *serving.Sample // recorded at the end of the stream, nil: it has been recorded
 	begun    time.Time
 	bytes    int
