@@ -97,7 +97,7 @@ var arrows = []arrow{
 	{"docs", nil, "docs carries the pages of the documentation: it needs nothing of ours"},
 	{"monitoring", nil, "the dashboards are made of the names of metrics: monitoring needs nothing of ours"},
 	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
-	{"chaos", []string{"controlplane!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there"},
+	{"chaos", []string{"controlplane!", "inference/grpcfront/pb!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there, and a stand-in for Triton, which speaks in its messages"},
 	{"security", []string{"controlplane", "feedback", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
 	{"e2e", []string{"e2e", "timeseries!"}, "the end-to-end tests drive the built binary from outside"},
 }

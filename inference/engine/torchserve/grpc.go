@@ -35,8 +35,8 @@ func dial(address string, limit int64) (*grpc.ClientConn, error) {
 		address, secure = host, credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 	}
 	most := int(min(limit, 2<<30-1))
-	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(secure), grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(plainCodec{}), grpc.MaxCallRecvMsgSize(most), grpc.MaxCallSendMsgSize(most)))
+	return grpc.NewClient("passthrough:///"+address, append(remote.GRPC(), grpc.WithTransportCredentials(secure),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(plainCodec{}), grpc.MaxCallRecvMsgSize(most), grpc.MaxCallSendMsgSize(most)))...)
 }
 
 // plainCodec sends messages as they are: []byte is encoded already, and *[]byte gets an encoded message.
