@@ -33,6 +33,14 @@ func (b *bench) inTurns(ctx context.Context, n *notes, k key, against string, tu
 				i = (i + round) % len(turns)
 				one := turns[i]
 				one.o.Connections = connections
+				// An instance may see its server as too busy after the other's turn, for the time of a probe.
+				err := one.s.poll(ctx, pollEvery, func() error {
+					_, err := load.Once(ctx, one.o)
+					return err
+				})
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", k.Case, one.side.name, err)
+				}
 				m, err := b.quietest(ctx, one.side.name+" "+k.Case, func() (measured, error) { return b.once(ctx, one.s, one.o) })
 				if err != nil {
 					return fmt.Errorf("%s, %s with %d connections: %w", k.Case, one.side.name, connections, err)
