@@ -392,7 +392,8 @@ e2e-prometheus: build python-env venv-sdk1 ## the embedded Prometheus API compar
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROMETHEUS=$(or $(PROMETHEUS),prometheus) $(GO) test -count=1 -timeout 10m -v -run 'APrometheusOfOnesOwn' ./e2e
 
 .PHONY: bench
-bench: build bench-env onnx-models venv-examples-onnx ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
+bench: build bench-env onnx-models venv-examples-onnx openai-models ## measure beside other servers, about 50 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
+	@scripts/torchserve-env.sh .venv-torchserve
 	@mkdir -p docs/images
 	$(GO) run ./bench -cases '$(BENCH)' -against '$(AGAINST)' -rounds $(or $(ROUNDS),5) $(if $(FORCE),-force) \
 	  -results bench/results.json -page docs/benchmarks.md -images docs/images
