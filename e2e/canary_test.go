@@ -237,6 +237,7 @@ func TestAnEqualCanaryIsPromotedStepByStep(t *testing.T) {
 // Two instances see half of the requests each. Both are killed before the evidence suffices, and
 // started again: what they had stored counts on.
 func TestEvidenceOutlivesItsInstances(t *testing.T) {
+	t.Parallel() // mostly waits
 	plane := controlPlane(t)
 	id := createdID(t, plane.must(t, "create", "--name", "canary"))
 	a, b := instance(t, plane, id), instance(t, plane, id)
