@@ -110,9 +110,12 @@ onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
 MCP_CONFORMANCE = 0.2.0-alpha.12
 MCP_NODE = 22.23.3
 
-.PHONY: e2e-mcp
-e2e-mcp: build python-env venv-sdk1 venv-mcp ## endpoints as tools for agents: the conformance suite of MCP, and the client of its SDK for Python
+.PHONY: mcp-judges
+mcp-judges: venv-mcp # the conformance suite of MCP, and the SDK for Python
 	@test -x .cache/mcp/node_modules/.bin/node || { echo "e2e-mcp: conformance suite $(MCP_CONFORMANCE)"; mkdir -p .cache/mcp && npm install --prefix .cache/mcp --no-audit --no-fund --loglevel error @modelcontextprotocol/conformance@$(MCP_CONFORMANCE) node@$(MCP_NODE); }
+
+.PHONY: e2e-mcp
+e2e-mcp: build python-env venv-sdk1 mcp-judges ## endpoints as tools for agents: the conformance suite of MCP, and the client of its SDK for Python
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_MCP=$(CURDIR)/.cache/mcp $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesMCP' ./e2e
 
 .PHONY: onnx-models
@@ -149,7 +152,7 @@ e2e-openai: build python-env venv-sdk1 venv-openai venv-onnx openai-models ## a 
 	$(OPENAI_TESTS) CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 30m -v -run '^TestEnginesOpenAI' ./e2e
 
 .PHONY: e2e-openai-short
-e2e-openai-short: build python-env venv-sdk1 venv-openai ## the same with a tiny model of random weights only, as in CI
+e2e-openai-short: build python-env venv-sdk1 venv-openai ## the same with a tiny model of random weights only
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAI=1 $(GO) test -count=1 -timeout 20m -v -run '^TestEnginesOpenAI' ./e2e
 
 .PHONY: test-python
@@ -218,8 +221,10 @@ engines-env: # the environments of the real engines
 	@scripts/torchserve-env.sh .venv-torchserve
 
 .PHONY: e2e-engines
-e2e-engines: build python-env venv-sdk1 engines-env venv-openai venv-onnx openai-models ## real engines beside the inference service: Triton, MLServer, TorchServe, llama.cpp, another instance of ours; stopped, killed, restarted under load (ENGINES=TorchServe: only that)
-	$(OPENAI_TESTS) CLEARML_SERVING_E2E_ENGINES=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -count=1 -timeout 60m -v -run '^TestEngines$(ENGINES)' ./e2e
+e2e-engines: build python-env venv-sdk1 engines-env venv-openai venv-onnx openai-models onnx-models venv-examples-onnx mcp-judges ## real engines beside the inference service: Triton, MLServer, TorchServe, llama.cpp, another instance of ours, judged by their clients; graphs and tools; stopped, killed, restarted under load (ENGINES=TorchServe: only that)
+	$(OPENAI_TESTS) CLEARML_SERVING_E2E_ENGINES=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages \
+	  CLEARML_SERVING_TEST_OCR=$(CURDIR)/.venv-examples-onnx/bin/python CLEARML_SERVING_TEST_MCP=$(CURDIR)/.cache/mcp \
+	  $(GO) test -count=1 -timeout 60m -v -run '^TestEngines$(ENGINES)' ./e2e
 
 .PHONY: perf-analyzer
 perf-analyzer: # fetch it
@@ -264,8 +269,8 @@ e2e-feedback: build python-env venv-sdk1 venv-parquet ## quality from feedback a
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_LOAN_DATA=$(CURDIR)/.cache/loans $(GO) test -count=1 -timeout 20m -v -run 'Feedback|RequestLog' ./e2e
 
 .PHONY: chaos
-chaos: build python-env ## inject every kind of fault under load (FAULTS=words: only those), into chaos/results.json and docs/faults.md
-	$(GO) run ./chaos $(if $(FAULTS),-only '$(FAULTS)',-results chaos/results.json -table docs/faults.md)
+chaos: build python-env ## inject every kind of fault under load, into chaos/results.json and docs/faults.md (FAULTS=words: only those; the results of the others stay)
+	$(GO) run ./chaos $(if $(FAULTS),-only '$(FAULTS)') -results chaos/results.json -table docs/faults.md
 
 .PHONY: chaos-short
 chaos-short: build python-env ## the quick ones of the faults, as in make test
@@ -391,7 +396,8 @@ e2e-prometheus: build python-env venv-sdk1 ## the embedded Prometheus API compar
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROMETHEUS=$(or $(PROMETHEUS),prometheus) $(GO) test -count=1 -timeout 10m -v -run 'APrometheusOfOnesOwn' ./e2e
 
 .PHONY: bench
-bench: build bench-env onnx-models venv-examples-onnx ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
+bench: build bench-env onnx-models venv-examples-onnx openai-models ## measure beside other servers, about 50 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
+	@scripts/torchserve-env.sh .venv-torchserve
 	@mkdir -p docs/images
 	$(GO) run ./bench -cases '$(BENCH)' -against '$(AGAINST)' -rounds $(or $(ROUNDS),5) $(if $(FORCE),-force) \
 	  -results bench/results.json -page docs/benchmarks.md -images docs/images

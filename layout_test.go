@@ -69,6 +69,7 @@ var arrows = []arrow{
 	{"sidecar/torchserve", []string{"process", "sidecar!"}, "how a server is run: its command line and its probe"},
 	{"sidecar/triton", []string{"inference/engine!", "process", "serving", "sidecar!"}, "the models of an instance are in Triton's repository: it fulfils the contract of engines, and reconcile follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
+	{"worker/workertest", []string{"worker!"}, "it finds the interpreter for the tests of everything that starts workers"},
 	{"worker", []string{"batching", "process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
 	{"clearml", []string{"hocon", "outbound", "serving", "storage!", "storage/https"}, "the client knows the API's words and the domain's; files go to the file server through the adapter that reads them"},
 	{"modelfile", []string{"serving"}, "modelfile reads files and knows the names of engines"},
@@ -96,7 +97,7 @@ var arrows = []arrow{
 	{"docs", nil, "docs carries the pages of the documentation: it needs nothing of ours"},
 	{"monitoring", nil, "the dashboards are made of the names of metrics: monitoring needs nothing of ours"},
 	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
-	{"chaos", []string{"controlplane!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there"},
+	{"chaos", []string{"controlplane!", "inference/grpcfront/pb!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there, and a stand-in for Triton, which speaks in its messages"},
 	{"security", []string{"controlplane", "feedback", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
 	{"e2e", []string{"e2e", "timeseries!"}, "the end-to-end tests drive the built binary from outside"},
 }

@@ -155,7 +155,28 @@ var groups = []group{
 	},
 	{name: embeddingCase, about: "a model of sentence embeddings, one sentence of 32 tokens, V2 gRPC", workers: 1, measure: measureEmbedding},
 	{name: ocrCase, about: "text recognition in an image: a graph of three ONNX models and a step of code", workers: 1, measure: measureOCR},
-	{name: besideCase, about: "a model on Triton behind an endpoint, V2 gRPC", workers: 2, measure: measureBeside},
+	{
+		name: "behind", about: "a model on another server behind an endpoint, compared with that server asked directly", workers: 2, measure: measureBehind,
+		cases: []loadCase{
+			{name: "triton_v2", about: "a forest on Triton, V2 gRPC", endpoint: "rf_onnx", connections: besideConnections, body: rows(1), protocol: v2GRPC, in: input{"X", true}, against: []string{triton}},
+			{name: "mlserver_v2", about: "a logistic regression on MLServer, V2 gRPC", endpoint: "lr_native", connections: besideConnections, body: twoNumbers, protocol: v2GRPC, in: input{name: "input-0"}, against: []string{mlServer}},
+			{name: "torchserve", about: "a layer of ten numbers on TorchServe, REST", endpoint: torchModel, connections: besideConnections, body: rows(1), against: []string{torchServe}},
+		},
+	},
+	{
+		name: streamGroup, about: "chats whose tokens are streamed, compared with the server behind the endpoint", workers: 2, measure: measureBehind,
+		cases: []loadCase{
+			{name: "stream_llama", about: "SmolLM2 with 135 million parameters on llama.cpp", endpoint: chatModel, connections: besideConnections, against: []string{llamaCpp}},
+			{name: "stream_steady", about: "a stand-in with a token every 20 ms in each stream", endpoint: chatModel, connections: besideConnections, against: []string{standIn}},
+		},
+	},
+	{
+		name: hopCase, about: "a graph of two steps, compared with the endpoint that both call", workers: 2, measure: measureHop,
+		cases: []loadCase{
+			{name: "hop_json", about: "a graph of two steps that call one endpoint, JSON", endpoint: hopModel, connections: besideConnections, body: twoNumbers, bare: true},
+			{name: "hop_tensors", about: "the same, V2 gRPC", endpoint: hopModel, connections: besideConnections, body: twoNumbers, protocol: v2GRPC, in: input{name: "x"}},
+		},
+	},
 	{
 		name: "arrivals", about: "requests that arrive at 70 % of the original's throughput, answered or not", workers: 2, measure: measureArrivals,
 		cases: []loadCase{

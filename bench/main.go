@@ -47,6 +47,7 @@ func main() {
 	flag.StringVar(&f.page, "page", "", "write the page of all results to this `file`")
 	flag.StringVar(&f.images, "images", "", "write the page's charts into this `folder`")
 	flag.BoolVar(&f.force, "force", false, "replace results with more rounds")
+	standInAt := flag.String("stand-in", "", "be the server of the case stream_steady at this `address`")
 	list := flag.Bool("list", false, "print the names of the cases and exit")
 	render := flag.Bool("render", false, "generate page and charts from the results and exit")
 	flag.Parse()
@@ -58,6 +59,8 @@ func main() {
 	defer stop()
 	var err error
 	switch {
+	case *standInAt != "":
+		err = serveStandIn(ctx, *standInAt)
 	case *list:
 		fmt.Print(listOfCases())
 	case *render:

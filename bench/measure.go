@@ -122,6 +122,9 @@ func at(name string, connections int) string { return fmt.Sprint(name, " ", conn
 func tell(round int, one side, name string, connections int, m measured) {
 	say("round %d  %-10.10s %-10s %3d connections  %8.0f/s  p50 %7.0f us  p99 %8.0f us  CPU %6.0f us  others %2.0f %%",
 		round+1, one.name, name, connections, m.PerSecond, m.P50, m.P99, m.CPU, 100*m.Others)
+	if s := m.stream; s.each > 0 {
+		say("  %.0f tokens/s in %.2f chunks an answer, first p50 %.0f us, p99 %.0f us, between p50 %.0f us, p99 %.0f us", s.perSecond, s.each, s.first50, s.first99, s.between50, s.between99)
+	}
 	if m.Others > tolerable {
 		say("  not quiet: %.0f %% of the CPU time went to other programs, most of it to: %s", 100*m.Others, m.Worst)
 	}

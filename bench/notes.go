@@ -183,10 +183,13 @@ func summary(rows []row) string {
 	return b.String()
 }
 
-// value is a row's ratio, or our figure if there is no other side.
+// value is a row's ratio, or our figure if there is no other side; the difference if that is what the goal bounds.
 func (r *row) value() string {
 	if r.Theirs == 0 {
 		return fmt.Sprintf("%g", r.Ours)
+	}
+	if g := goalOf(r.key(), r.Against, r.Metric); g != nil && g.added {
+		return fmt.Sprintf("%+.1f", r.Ours-r.Theirs)
 	}
 	return fmt.Sprintf("%.2fx", r.Ratio)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -32,6 +33,17 @@ func TestAnAbsoluteGoalIsJudgedByOurFigure(t *testing.T) {
 		one := n.rows(nil)[0]
 		if one.Met == nil || *one.Met != met || one.Goal != "<= 50" {
 			t.Errorf("%v ms: %+v, want met %v", figure, one, met)
+		}
+	}
+}
+
+func TestAGoalOfWhatOursAddsIsJudgedByTheDifference(t *testing.T) {
+	for figure, met := range map[float64]bool{90: true, 91: false} {
+		n := newNotes()
+		n.add(key{"hop_json", 2, 1}, callItself, "p50 us", figure, 60, false)
+		one := n.rows(nil)[0]
+		if one.Met == nil || *one.Met != met || one.Goal != "<= 30 more" || !strings.HasPrefix(one.value(), "+3") {
+			t.Errorf("%v us: %+v, want met %v", figure, one, met)
 		}
 	}
 }
@@ -74,7 +86,13 @@ func TestEveryGoalIsOfACaseThatIsMeasured(t *testing.T) {
 		for _, group := range groups {
 			for _, c := range group.cases {
 				for _, connections := range c.connections {
-					measuredWith := c.against
+					measuredWith := slices.Clone(c.against)
+					for _, against := range c.against {
+						measuredWith = append(measuredWith, directly(against))
+					}
+					if group.name == hopCase {
+						measuredWith = append(measuredWith, callItself)
+					}
 					if c.name == "null" || c.name == "lr_native" {
 						measuredWith = append([]string{constantCase}, measuredWith...)
 					}

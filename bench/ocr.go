@@ -84,11 +84,7 @@ var ocrConnections = []int{1, 16}
 
 // deployOCR is the deployment of the example's read-me.
 func (b *bench) deployOCR(ctx context.Context, example, models string) error {
-	text, err := b.cli(ctx, "create", "--name", "bench ocr", "--json")
-	if err != nil {
-		return err
-	}
-	id, err := createdID(text)
+	id, err := b.create(ctx, "bench ocr")
 	if err != nil {
 		return err
 	}

@@ -186,6 +186,8 @@ var endpoints = map[string]endpoint{
 	"xgb_native":     {engine: "xgboost", model: "xgb.json", aux: accelerated},
 	"rf_onnx":        {engine: "onnx", model: "rf.onnx"},
 	embeddingCase:    {engine: "onnx", model: embeddingCase + ".onnx"},
+	torchModel:       {engine: torchServe, model: "torch.pt"}, // with a handler of ours
+	chatModel:        {engine: "openai"},
 	"burn":           {engine: "custom", code: "burn"},
 	"big":            {engine: "sklearn", code: "rows", model: "big.pkl"},
 }
@@ -197,11 +199,7 @@ func (b *bench) deploy(ctx context.Context, names []string) (string, error) {
 	if id := b.services[key]; id != "" {
 		return id, nil
 	}
-	text, err := b.cli(ctx, "create", "--name", fmt.Sprintf("bench %d", len(b.services)+1), "--json")
-	if err != nil {
-		return "", err
-	}
-	id, err := createdID(text)
+	id, err := b.create(ctx, fmt.Sprintf("bench %d", len(b.services)+1))
 	if err != nil {
 		return "", err
 	}
@@ -218,8 +216,12 @@ func (b *bench) deploy(ctx context.Context, names []string) (string, error) {
 	return id, nil
 }
 
-// createdID is the id in the output of create --json.
-func createdID(text []byte) (string, error) {
+// create creates a serving service and returns its id.
+func (b *bench) create(ctx context.Context, name string) (string, error) {
+	text, err := b.cli(ctx, "create", "--name", name, "--json")
+	if err != nil {
+		return "", err
+	}
 	var created struct {
 		ID string `json:"id"`
 	}
@@ -325,13 +327,16 @@ func (b *bench) onnxRuntime() string {
 	return found[0]
 }
 
-func readURLs(folder string) (map[string]string, error) {
-	text, err := os.ReadFile(filepath.Join(folder, "endpoints.json"))
+func readURLs(folder string) (urls map[string]string, err error) {
+	return urls, readJSON(filepath.Join(folder, "endpoints.json"), &urls)
+}
+
+func readJSON(file string, to any) error {
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var urls map[string]string
-	return urls, json.Unmarshal(text, &urls)
+	return json.Unmarshal(text, to)
 }
 
 // constantAnswer is answered by our listener itself.

@@ -22,6 +22,7 @@ type page struct {
 	Met      int
 	Judged   int
 	Tables   []table
+	Streams  []streamLine
 	Others   []otherLine
 	Charts   []chart
 	Doubtful bool
@@ -41,6 +42,12 @@ type table struct {
 type loadLine struct {
 	Connections                                         int
 	Against, Rate, RateRatio, Spread, P50, P99, CPU, By string
+}
+
+// streamLine is a case of streams, with ours and theirs in each cell.
+type streamLine struct {
+	Case, Against                                        string
+	Rate, Chunks, First50, First99, Between50, Between99 string
 }
 
 // otherLine is a row of a measurement without load.
@@ -108,7 +115,9 @@ func (p *page) judge(rows []row) {
 			line.Ours, line.Value, line.Met = number(r.Ours), r.value(), "doubtful"
 			if r.Theirs > 0 {
 				line.Theirs = number(r.Theirs)
-				line.Spread = spreadText(r)
+				if !g.added { // the spread is that of ratios
+					line.Spread = spreadText(r)
+				}
 			}
 			if r.Met != nil {
 				p.Judged++
@@ -126,15 +135,25 @@ func (p *page) judge(rows []row) {
 func (p *page) tables(rows []row) {
 	for _, g := range groups {
 		for _, c := range g.cases {
+			if g.name == streamGroup {
+				p.streams(rows, g, c)
+				continue
+			}
 			t := table{Title: fmt.Sprintf("%s: %s, %d worker processes", c.name, c.about, g.workers)}
 			if g.workers == 1 {
 				t.Title = fmt.Sprintf("%s: %s, one worker process", c.name, c.about)
 			}
 			for _, connections := range c.connections {
+				k := key{c.name, g.workers, connections}
 				for _, one := range sides[1:] {
-					if line, found := lineOf(rows, key{c.name, g.workers, connections}, one.name, c.beside[one.name]); found {
-						t.Lines = append(t.Lines, line)
+					for _, against := range []string{one.name, directly(one.name)} {
+						if line, found := lineOf(rows, k, against, c.beside[against]); found {
+							t.Lines = append(t.Lines, line)
+						}
 					}
+				}
+				if line, found := lineOf(rows, k, callItself, ""); found {
+					t.Lines = append(t.Lines, line)
 				}
 			}
 			if len(t.Lines) > 0 {
@@ -144,7 +163,7 @@ func (p *page) tables(rows []row) {
 	}
 	for i := range rows {
 		r := &rows[i]
-		if r.Connections == 0 || r.Name == "neighbour" || r.Name == "change" || r.Name == embeddingCase || r.Name == ocrCase || r.Name == ocrTensors || r.Name == besideCase {
+		if r.Connections == 0 || r.Name == "neighbour" || r.Name == "change" || r.Name == embeddingCase || r.Name == ocrCase || r.Name == ocrTensors {
 			line := otherLine{Case: r.Case, Against: r.Against, Metric: r.Metric, Ours: number(r.Ours), Value: r.value()}
 			if r.Theirs > 0 {
 				line.Theirs = number(r.Theirs)
@@ -152,6 +171,29 @@ func (p *page) tables(rows []row) {
 				line.Value = ""
 			}
 			p.Others = append(p.Others, line)
+		}
+	}
+}
+
+// streams are the lines of a case of streams.
+func (p *page) streams(rows []row, g group, c loadCase) {
+	for _, connections := range c.connections {
+		k := key{c.name, g.workers, connections}
+		cells := map[string]string{}
+		line := streamLine{Case: k.String(), Against: directly(c.against[0])}
+		for i := range rows {
+			if r := &rows[i]; r.key() == k && r.Against == line.Against {
+				cells[r.Metric] = number(r.Ours) + " / " + number(r.Theirs)
+				if r.Doubtful {
+					line.Case = k.String() + " (doubtful)"
+				}
+			}
+		}
+		if len(cells) > 0 {
+			line.Rate, line.Chunks = cells[tokensPerSecond], cells[tokenChunks]
+			line.First50, line.First99 = cells[firstP50], cells[firstP99]
+			line.Between50, line.Between99 = cells[betweenP50], cells[betweenP99]
+			p.Streams = append(p.Streams, line)
 		}
 	}
 }

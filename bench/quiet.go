@@ -18,6 +18,7 @@ type measured struct {
 	Worst                    string  // of those, the command that used the most
 	Memory                   float64 // MB (PSS), where that was measured
 	Failed                   int
+	stream                   streamed
 	Uneven                   bool // connections could not be spread evenly
 }
 
@@ -147,6 +148,7 @@ func (b *bench) count(ctx context.Context, s *server, o load.Options) (measured,
 		PerSecond: result.PerSecond(), Failed: result.Failed, Uneven: result.Uneven,
 		P50: micros(result.Latency.Percentile(50)), P99: micros(result.Latency.Percentile(99)),
 		CPU: micros(used.Server) / float64(result.Requests), Others: used.Others, Worst: used.Worst,
+		stream: streamedOf(result),
 	}, nil
 }
 

@@ -24,6 +24,9 @@ const (
 	bentoML    = "bentoml"
 	coglet     = "coglet"
 	triton     = "triton"
+	torchServe = "torchserve"
+	llamaCpp   = "llama.cpp"
+	standIn    = "stand-in"
 )
 
 // deployment is the endpoints of a server, and its number of processes.
@@ -63,6 +66,9 @@ var sides = []side{
 	{name: bentoML, start: startBentoML, path: "/%s", shared: true},
 	{name: coglet, start: startCoglet, path: "/predictions%.0s", ids: true, body: asCog, answer: fromCog},
 	{name: triton, start: startTriton, path: "/v2/models/%s/infer"},
+	{name: torchServe, start: startTorchServe},
+	{name: llamaCpp, start: startLlama},
+	{name: standIn, start: startStandIn},
 }
 
 // startOriginal starts the original as its container does.

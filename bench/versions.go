@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,6 +23,8 @@ var packages = map[string][]string{
 	"bench-bentoml":  {"bentoml"},
 	"bench-coglet":   {"coglet"},
 	"bench-triton":   {"nvidia-pytriton", "onnxruntime"},
+	"torchserve":     {"torchserve"},
+	"openai":         {"xllamacpp"},
 }
 
 // readVersions reads the versions of all servers.
@@ -54,9 +57,14 @@ print(json.dumps(told))`
 			say("no environment %s: %v", environment, err)
 			continue
 		}
-		if err := json.Unmarshal(text, &all); err != nil {
+		var read map[string]string
+		if err := json.Unmarshal(text, &read); err != nil {
 			return nil, fmt.Errorf("read the versions of the Python packages: %w", err)
 		}
+		if environment != "bench" { // TorchServe has the system's Python
+			delete(read, "python")
+		}
+		maps.Copy(all, read)
 	}
 	return all, nil
 }

@@ -24,6 +24,9 @@ type fault struct {
 	inject func(ctx context.Context, w *world) error
 }
 
+// errSkipped is the error of a fault that cannot be injected on this machine.
+var errSkipped = errors.New("skipped")
+
 // patience bounds the time until the affected endpoint answers again.
 const patience = 2 * time.Minute
 
@@ -36,6 +39,7 @@ func (f fault) run(ctx context.Context, w *world, t *traffic) (outcome, error) {
 	if before := t.take(""); before.elsewhere.failures()+before.elsewhere.wrong > 0 {
 		return outcome{}, fmt.Errorf("answers are wrong before the fault is injected: %s", before.elsewhere.example)
 	}
+	w.back = 0
 	if err := f.inject(ctx, w); err != nil {
 		return outcome{}, err
 	}
@@ -43,7 +47,7 @@ func (f fault) run(ctx context.Context, w *world, t *traffic) (outcome, error) {
 	if err := recovered(ctx, w); err != nil {
 		return outcome{}, err
 	}
-	took := time.Since(begun)
+	took := max(time.Since(begun), w.back)
 	// Late answers belong to this fault.
 	if err := errors.Join(t.settled(ctx), pause(ctx, 300*time.Millisecond)); err != nil {
 		return outcome{}, err

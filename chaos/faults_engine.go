@@ -2,225 +2,288 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"net"
 	"net/http"
+	"os"
 	"slices"
-	"sync"
+	"syscall"
 	"time"
 )
 
-// beside is the endpoint whose model is on a server beside the instance.
-const beside = "beside"
+// The documented statuses of an endpoint whose engine fails: 503 as soon as that is known, 500 for what the engine worked on,
+// 504 for what it did not answer in time.
+var (
+	engineLost    = []int{http.StatusInternalServerError, http.StatusServiceUnavailable}
+	engineStopped = []int{http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusGatewayTimeout}
+)
 
-// back is the time in which an endpoint answers again after its engine.
-const back = 5 * time.Second
-
-// engineFaults are faults of a server that computes the model of an endpoint: it has the documented statuses, and no
-// other endpoint notices.
+// engineFaults are faults of the servers that compute the models of endpoints: these have the documented statuses, and are back
+// within 5 s of their engine; no other endpoint notices.
 func engineFaults() []fault {
-	during := func(m mood, statuses ...int) func(context.Context, *world) error {
-		return withEngine(func(ctx context.Context, w *world, p *proxy, load *engineLoad) error {
-			p.be(m)
-			if err := load.see(ctx, statuses); err != nil {
-				return err
+	var all []fault
+	for _, e := range engines() {
+		kinds := []fault{
+			{name: "killed", about: "SIGKILL to " + e.what + again(e), statuses: engineLost, inject: e.with(engineKilled)},
+			{name: "stopped", about: "SIGSTOP to " + e.what + continued(e), statuses: engineStopped, inject: e.with(engineIsStopped)},
+			{name: "slow", about: e.what + " sends each piece of an answer 100 ms late, which nobody notices, then answers after the deadline", statuses: []int{http.StatusGatewayTimeout}, inject: e.with(engineSlow)},
+			{name: "garbage", about: e.what + " sends what is not of its protocol" + lying(e), statuses: engineStopped, inject: e.with(engineGarbage)},
+			{name: "restarted", about: e.what + " is killed and started again under load, several times", statuses: engineStopped, inject: e.with(engineRestarted)},
+		}
+		if e.role {
+			kinds = append(kinds, fault{name: "orphaned", about: "SIGKILL to the role that runs " + e.what + ": that ends too; then a start of the role", statuses: engineStopped, inject: e.with(engineOrphaned)})
+		}
+		for _, f := range kinds {
+			if e.real && slices.Contains([]string{"slow", "garbage"}, f.name) {
+				continue // a real server cannot be made to
 			}
-			p.be(honest)
-			return load.answers(ctx)
-		})
+			f.slow = !slices.Contains([]string{"v2-killed", "v2-garbage", "openai-garbage"}, e.name+"-"+f.name)
+			f.name, f.hit = "engine-"+e.name+"-"+f.name, beside
+			all = append(all, f)
+		}
 	}
-	return []fault{
-		{name: "engine-killed", about: "the server of an endpoint's model refuses connections, and those that are open end: 503, and 500 for what it worked on", inject: during(refuse, 500, 503)},
-		{name: "engine-stopped", about: "the server accepts connections and answers nothing, as after SIGSTOP: 503 within 3 s, and 504 for what it worked on", slow: true, inject: during(silent, 500, 503, 504)},
-		{name: "engine-garbage", about: "the server answers something that is not HTTP", inject: during(garbage, 500, 503)},
-		{name: "engine-lies", about: "the server answers JSON that is broken", slow: true, inject: during(lies, 500, 503)},
-		{
-			name: "engine-restarted", about: "the server is replaced five times under load", slow: true,
-			inject: withEngine(func(ctx context.Context, _ *world, p *proxy, load *engineLoad) error {
-				for range 5 {
-					p.be(refuse)
-					if err := pause(ctx, 200*time.Millisecond); err != nil {
-						return err
-					}
-					p.be(honest)
-					if err := load.answers(ctx); err != nil {
-						return err
-					}
-				}
-				return nil
-			}),
-		},
-	}
+	return all
 }
 
-// withEngine runs a server of the V2 protocol behind a proxy, deploys an endpoint whose model it has, and asks that
-// during the fault. The endpoint is removed afterwards.
-func withEngine(inject func(context.Context, *world, *proxy, *engineLoad) error) func(context.Context, *world) error {
+func again(e engine) string {
+	if e.supervised {
+		return ", which is started again"
+	}
+	return ", and a start at the same address"
+}
+
+func continued(e engine) string {
+	if e.supervised {
+		return ", which goes on, and the next time is replaced"
+	}
+	return ", which goes on"
+}
+
+func lying(e engine) string {
+	if e.lies {
+		return ", then broken JSON"
+	}
+	return ""
+}
+
+// with is a fault of an engine whose endpoints are asked all the time. They are removed afterwards.
+func (e engine) with(inject func(context.Context, *engineRun) error) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) (err error) {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+		if why := e.missing(); why != "" {
+			return fmt.Errorf("%w: %s", errSkipped, why)
+		}
+		dir, err := os.MkdirTemp(w.dir, "engine-")
 		if err != nil {
 			return err
 		}
-		server := &http.Server{Handler: http.HandlerFunc(serveDouble), ReadHeaderTimeout: time.Minute}
-		var serves sync.WaitGroup
-		serves.Go(func() { _ = server.Serve(l) })
+		r := &engineRun{w: w, dir: dir, supervised: e.supervised, lies: e.lies}
 		defer func() {
-			err = errors.Join(err, server.Close())
-			serves.Wait()
+			for _, end := range slices.Backward(r.ends) {
+				err = errors.Join(err, end())
+			}
 		}()
-		p, err := newProxy("http://" + l.Addr().String())
+		if err := e.start(ctx, r); err != nil {
+			return err
+		}
+		r.load = newEngineLoad(w, r.asked)
+		defer r.load.end()
+		if err := r.load.answers(ctx); err != nil {
+			return err
+		}
+		w.back = 0 // nothing has failed yet
+		return inject(ctx, r)
+	}
+}
+
+// signal sends a signal to the server.
+func (r *engineRun) signal(ctx context.Context, which syscall.Signal) (pid int, err error) {
+	if pid, err = r.pid(ctx); err != nil {
+		return 0, err
+	}
+	return pid, syscall.Kill(pid, which)
+}
+
+// returns waits for the server after a fault of the process, and then for answers. A server that nobody supervises is started
+// again.
+func (r *engineRun) returns(ctx context.Context, before int) error {
+	if !r.supervised {
+		if err := r.again(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.upAgain(ctx, before); err != nil {
+		return err
+	}
+	return r.load.answers(ctx)
+}
+
+// upAgain waits until a new process of the server answers itself.
+func (r *engineRun) upAgain(ctx context.Context, before int) error {
+	return r.w.serving().wait(ctx, func() error {
+		pid, err := r.pid(ctx)
+		if err == nil && pid == before {
+			err = fmt.Errorf("process %d has not been replaced", pid)
+		}
 		if err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, p.close()) }()
-		add := []string{"model", "add", "--engine", "v2", "--endpoint", beside, "--aux-config", "address=" + p.listener.Addr().String(), "protocol=rest", "model=double"}
-		if err := w.cli(ctx, add...); err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, w.cli(ctx, "model", "remove", "--endpoint", beside)) }()
-		if err := w.waitReady(ctx, beside); err != nil {
-			return err
-		}
-		load := newEngineLoad(w)
-		defer load.end()
-		if err := load.answers(ctx); err != nil {
-			return err
-		}
-		if err := inject(ctx, w, p, load); err != nil {
-			return err
-		}
-		load.end()
-		return load.fault()
+		return r.up(ctx)
+	})
+}
+
+func engineKilled(ctx context.Context, r *engineRun) error {
+	pid, err := r.signal(ctx, syscall.SIGKILL)
+	if err != nil {
+		return err
 	}
-}
-
-// serveDouble is a server of the V2 protocol with the model double.
-func serveDouble(rw http.ResponseWriter, r *http.Request) {
-	put := func(v any) { _ = json.NewEncoder(rw).Encode(v) }
-	tensor := func(name string, data []float64) map[string]any {
-		t := map[string]any{"name": name, "datatype": "FP64", "shape": []int{-1}}
-		if data != nil {
-			t["shape"], t["data"] = []int{len(data)}, data
-		}
-		return t
+	failing := r.load.refused
+	if r.supervised { // it is back at once
+		failing = r.load.failing
 	}
-	switch r.URL.Path {
-	case "/v2":
-		put(map[string]any{"name": "double", "extensions": []string{}})
-	case "/v2/models/double":
-		put(map[string]any{"name": "double", "inputs": []any{tensor("x", nil)}, "outputs": []any{tensor("y", nil)}})
-	case "/v2/models/double/infer":
-		var asked struct {
-			Inputs []struct{ Data []float64 }
-		}
-		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
-		if err != nil || json.Unmarshal(body, &asked) != nil || len(asked.Inputs) != 1 {
-			rw.WriteHeader(http.StatusBadRequest)
-			return
-		}
-		for i := range asked.Inputs[0].Data {
-			asked.Inputs[0].Data[i] *= 2
-		}
-		put(map[string]any{"model_name": "double", "outputs": []any{tensor("y", asked.Inputs[0].Data)}})
-	} // the rest are questions whether it is ready
-}
-
-// engineLoad asks the endpoint all the time.
-type engineLoad struct {
-	cancel  context.CancelFunc
-	clients sync.WaitGroup
-
-	mu    sync.Mutex
-	seen  map[int]int // answers by status
-	wrong string
-}
-
-func newEngineLoad(w *world) *engineLoad {
-	ctx, cancel := context.WithCancel(context.Background())
-	l := &engineLoad{cancel: cancel, seen: map[int]int{}}
-	for client := range 4 {
-		l.clients.Go(func() {
-			for n := client; ctx.Err() == nil; n += 4 {
-				status, body, err := post(ctx, http.DefaultClient, w.endpoint(beside), fmt.Appendf(nil, "[%d]", n), "X-Request-Timeout", "2")
-				if ctx.Err() != nil {
-					return
-				}
-				l.mu.Lock()
-				if err != nil {
-					status = 0
-				}
-				l.seen[status]++
-				if status == http.StatusOK && string(body) != fmt.Sprintf("[%d.0]", 2*n) {
-					l.wrong = fmt.Sprintf("[%d] was answered %s", n, body)
-				}
-				l.mu.Unlock()
-				_ = pause(ctx, tempo) // the end is looked at above
-			}
-		})
+	if err := failing(ctx); err != nil {
+		return err
 	}
-	return l
-}
-
-func (l *engineLoad) end() {
-	l.cancel()
-	l.clients.Wait()
-}
-
-func (l *engineLoad) count(status int) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.seen[status]
-}
-
-// see waits until requests are refused because the server is not there, which is the end of each fault of it.
-func (l *engineLoad) see(ctx context.Context, statuses []int) error {
-	before := l.count(http.StatusServiceUnavailable)
-	for end := time.Now().Add(patience); l.count(http.StatusServiceUnavailable) < before+20; {
-		if err := pause(ctx, 5*time.Millisecond); err != nil {
+	if !r.supervised {
+		if err := pause(ctx, awayTime); err != nil {
 			return err
 		}
+	}
+	return r.returns(ctx, pid)
+}
+
+// awayTime is how long a server is away that nobody supervises: longer than a client may wait between two attempts that doubles its
+// pauses.
+const awayTime = 10 * time.Second
+
+func engineIsStopped(ctx context.Context, r *engineRun) error {
+	if _, err := r.signal(ctx, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	if err := r.load.refused(ctx); err != nil {
+		return err
+	}
+	if _, err := r.signal(ctx, syscall.SIGCONT); err != nil {
+		return err
+	}
+	if err := r.load.answers(ctx); err != nil || !r.supervised {
+		return err
+	}
+	pid, err := r.signal(ctx, syscall.SIGSTOP)
+	if err != nil {
+		return err
+	}
+	if err := r.load.refused(ctx); err != nil {
+		return err
+	}
+	return r.returns(ctx, pid)
+}
+
+// slowTime is how long a server is slow without harm.
+const slowTime = 3 * time.Second
+
+func engineSlow(ctx context.Context, r *engineRun) error {
+	if err := r.be(standSlow); err != nil {
+		return err
+	}
+	before := map[string]map[int]int{}
+	for _, q := range r.asked {
+		before[q.name] = r.load.counts(q.name)
+	}
+	if err := pause(ctx, slowTime); err != nil {
+		return err
+	}
+	for _, q := range r.asked {
+		now := r.load.counts(q.name)
+		if failed := fails(now) - fails(before[q.name]); failed > 0 {
+			return fmt.Errorf("endpoint %s: %d requests failed while the engine was slow: %v, before %v", q.name, failed, now, before[q.name])
+		}
+		if now[http.StatusOK]-before[q.name][http.StatusOK] < besideClients {
+			return fmt.Errorf("endpoint %s: no answers while the engine was slow: %v, before %v", q.name, now, before[q.name])
+		}
+	}
+	if err := r.be(standLate); err != nil {
+		return err
+	}
+	if err := r.load.until(ctx, 2*back, "answered 504", func(counts map[int]int) bool { return counts[http.StatusGatewayTimeout] >= 2*besideClients }); err != nil {
+		return err
+	}
+	if err := r.be(standHonest); err != nil {
+		return err
+	}
+	return r.load.answers(ctx)
+}
+
+func engineGarbage(ctx context.Context, r *engineRun) error {
+	moods := []string{standGarbage}
+	if r.lies {
+		moods = append(moods, standLies)
+	}
+	for _, mood := range moods {
+		if err := r.be(mood); err != nil {
+			return err
+		}
+		asked := r.asked
+		if mood == standLies {
+			asked = slices.DeleteFunc(slices.Clone(asked), func(q question) bool { return q.binary })
+		}
+		if err := r.load.ofRefused(ctx, asked); err != nil {
+			return fmt.Errorf("%s: %w", mood, err)
+		}
+		if err := r.be(standHonest); err != nil {
+			return err
+		}
+		if err := r.upAgain(ctx, 0); err != nil {
+			return err
+		}
+		if err := r.load.answers(ctx); err != nil {
+			return fmt.Errorf("after %s: %w", mood, err)
+		}
+	}
+	return nil
+}
+
+func engineRestarted(ctx context.Context, r *engineRun) error {
+	times := 5
+	if r.supervised { // the pauses between two starts grow
+		times = 3
+	}
+	for range times {
+		pid, err := r.signal(ctx, syscall.SIGKILL)
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return err
+		}
+		if err := r.returns(ctx, pid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func engineOrphaned(ctx context.Context, r *engineRun) error {
+	pid, err := r.pid(ctx)
+	if err != nil {
+		return err
+	}
+	r.role.kill()
+	for end := time.Now().Add(patience); syscall.Kill(pid, 0) == nil; {
 		if time.Now().After(end) {
-			return fmt.Errorf("endpoint %s does not answer 503: %v", beside, l.counts())
+			return fmt.Errorf("server %d outlives its role", pid)
 		}
-	}
-	for status := range l.counts() {
-		if status != http.StatusOK && !slices.Contains(statuses, status) {
-			return fmt.Errorf("endpoint %s answers %d: %v", beside, status, l.counts())
-		}
-	}
-	return nil
-}
-
-func (l *engineLoad) counts() map[int]int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return maps.Clone(l.seen)
-}
-
-// answers waits until requests are answered, as long after their server as is promised.
-func (l *engineLoad) answers(ctx context.Context) error {
-	begun, before := time.Now(), l.count(http.StatusOK)
-	for l.count(http.StatusOK) < before+10 {
 		if err := pause(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
-		if time.Since(begun) > back {
-			return fmt.Errorf("endpoint %s does not answer %v after its engine: %v", beside, back, l.counts())
-		}
 	}
-	return nil
-}
-
-// fault is what the clients have seen that they must not.
-func (l *engineLoad) fault() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.wrong != "" {
-		return fmt.Errorf("endpoint %s: %s", beside, l.wrong)
+	if err := errors.Join(r.load.refused(ctx), pause(ctx, awayTime)); err != nil {
+		return err
 	}
-	return nil
+	if err := r.again(ctx); err != nil {
+		return err
+	}
+	if err := r.upAgain(ctx, pid); err != nil {
+		return err
+	}
+	return r.load.answers(ctx)
 }

@@ -25,7 +25,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	start := run
+	if stand := standIns[filepath.Base(os.Args[0])]; stand != nil {
+		s := &standIn{dir: filepath.Dir(os.Args[0])}
+		start = func(ctx context.Context, args []string) error { return s.run(ctx, stand, args) }
+	}
+	if err := start(ctx, os.Args[1:]); err != nil {
 		say("%v", err)
 		stop()
 		os.Exit(1) //nolint:gocritic // stop has been called
@@ -47,7 +52,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.StringVar(&s.binary, "binary", "bin/clearml-serving", "the program under test")
 	flags.StringVar(&s.python, "python", ".venv/bin/python", "the Python that runs models, with scikit-learn")
-	flags.StringVar(&s.results, "results", "", "write the results to this file as JSON")
+	flags.StringVar(&s.results, "results", "", "write the results to this file as JSON; with -only, those of other faults in it stay")
 	flags.StringVar(&s.table, "table", "", "write the results to this file as a page of documentation; of a soak, as a chart")
 	flags.StringVar(&s.only, "only", "", "inject only faults whose name contains one of these words, split by commas")
 	flags.BoolVar(&s.short, "short", false, "leave out the slow faults and run for a shorter time")
@@ -106,6 +111,10 @@ func inject(ctx context.Context, s settings, dir string) (err error) {
 	say("%d faults, %d endpoints under load", len(chosen), len(bystanders))
 	for _, f := range chosen {
 		one, err := f.run(ctx, world, t)
+		if errors.Is(err, errSkipped) {
+			say("%s: %v", f.name, err)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", f.name, err, world.lastLines())
 		}
@@ -119,17 +128,10 @@ func inject(ctx context.Context, s settings, dir string) (err error) {
 	}
 	r.total = t.total()
 	r.rest = t.take("") // observations between faults count as well
-	if s.results != "" {
-		if err := r.write(s.results); err != nil {
-			return err
-		}
-	}
-	if s.table != "" {
-		if err := os.WriteFile(s.table, []byte(r.page()), 0o644); err != nil {
-			return err
-		}
-	}
 	fmt.Print(r.table())
+	if err := r.store(s); err != nil {
+		return err
+	}
 	if bad := r.verdict(); bad != nil {
 		if s.keep {
 			say("see %s", dir)
@@ -137,6 +139,25 @@ func inject(ctx context.Context, s settings, dir string) (err error) {
 		return fmt.Errorf("%w\n%s", bad, world.lastLines())
 	}
 	return nil
+}
+
+// store writes the results to the files of the settings. Results of faults that were not chosen stay.
+func (r *report) store(s settings) error {
+	all := *r
+	if s.only != "" && s.results != "" {
+		if err := all.keep(s.results); err != nil {
+			return err
+		}
+	}
+	if s.results != "" {
+		if err := all.write(s.results); err != nil {
+			return err
+		}
+	}
+	if s.table == "" {
+		return nil
+	}
+	return os.WriteFile(s.table, []byte(all.page()), 0o644)
 }
 
 func choose(all []fault, s settings) []fault {

@@ -129,7 +129,7 @@ The health of each endpoint is polled ten times a second: it is never unready be
 that are less than %v apart, and never ready after %v without one.
 
 The faults hit workers, user code, clients, the control plane, deployments, the stored configuration, the
-files of the data folder, the log and the machine. Configuration that cannot be read and a log that is not read
+files of the data folder, the log, the machine, and the servers of models that are beside the instance. Configuration that cannot be read and a log that is not read
 hit no endpoint: no error is allowed then.
 
 | status | when, on the endpoint that was hit |
@@ -139,10 +139,16 @@ hit no endpoint: no error is allowed then.
 | 504 | its deadline passed |
 | 429 + Retry-After | too many requests are waiting |
 
+With a server beside the instance (`+"`engine-…`"+`) 500 is for a request that it worked on when it failed, 503 for all while it cannot be asked,
+504 for one that it has not answered in time. The endpoint is back within 5 s of its server: that is the time in the last column. A
+server under one of our roles, or under the engine vllm, is started again by that; one that somebody else runs comes back at
+the same address after 10 s. Servers that are slow or send garbage are stand-ins in the same protocol. Kinds of real servers (`+"`engine-real-…`, `engine-llama…`"+`)
+are left out where these are not installed.
+
 A client that disconnects before its answer is counted neither as a request nor as an error
 ([workers.md](workers.md#detection-of-disconnected-clients)).
 
-The last run: %d kinds of fault, %d right answers, %d probes of /readyz, all of them correct.
+The last run of each: %d kinds of fault, %d right answers, %d probes of /readyz, all of them correct.
 
 | fault | what was done | requests meanwhile | wrong answers | errors where it hit | errors elsewhere | slowest answer elsewhere | recovered after |
 |---|---|---|---|---|---|---|---|
@@ -173,6 +179,33 @@ func (r *report) verdict() error {
 		errs = append(errs, fmt.Errorf("after the last fault: %d wrong or failed answers (%s)", n, r.rest.elsewhere.example))
 	}
 	return errors.Join(errs...)
+}
+
+// keep adds the results of a file to those of some faults, in the order of the faults. A file that is not there has none.
+func (r *report) keep(file string) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var before []outcome
+	if err == nil {
+		err = json.Unmarshal(text, &before)
+	}
+	if err != nil {
+		return fmt.Errorf("read the results before: %w", err)
+	}
+	known := map[string]outcome{}
+	for _, o := range slices.Concat(before, r.outcomes) {
+		known[o.Fault] = o
+	}
+	r.outcomes, r.total = nil, 0
+	for _, f := range faults() {
+		if o, ok := known[f.name]; ok {
+			r.add(o)
+			r.total += o.Requests - o.Wrong - o.ErrorsOnHit - o.ErrorsElsewhere
+		}
+	}
+	return nil
 }
 
 func (r *report) write(file string) error {

@@ -20,6 +20,7 @@ import (
 type server struct {
 	name string
 	log  string
+	data string // the data folder of a service
 	urls map[string]string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended
@@ -71,7 +72,7 @@ func (s *server) readAddresses(data string) error {
 	if urls["pid"] != strconv.Itoa(s.pid()) {
 		return fmt.Errorf("endpoints.json is of process %s, not %d", urls["pid"], s.pid())
 	}
-	s.urls = urls
+	s.urls, s.data = urls, data
 	return nil
 }
 

@@ -42,6 +42,9 @@ type world struct {
 
 	traffic *traffic // nil until it is started
 	refused bool     // the endpoints of revisionFaults are deployed
+
+	uploaded map[string]bool // models of engines, by name
+	back     time.Duration   // the longest time that an endpoint needed after its engine, in the fault that is injected
 }
 
 // bystanders are the endpoints that faults do not target. Each has unique answers.
@@ -51,7 +54,7 @@ var bystanders = []string{"steady_1", "steady_2", "steady_3", "steady_4", "stead
 const victim = "victim"
 
 func start(ctx context.Context, s settings, dir string) (w *world, err error) {
-	w = &world{settings: s, dir: dir}
+	w = &world{settings: s, dir: dir, uploaded: map[string]bool{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.stop())

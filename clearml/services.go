@@ -9,6 +9,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"clearmlserving/hocon"
 	"clearmlserving/serving"
@@ -40,6 +41,7 @@ type Service struct {
 	OutputDestination string
 	General           map[string]string   // the parameters of section General
 	Artifacts         map[string]Artifact // output artifacts by key
+	Changed           time.Time           // the last write to its task, pings included, by the server's clock
 
 	stored map[string]string // the configuration objects' texts
 }
@@ -108,7 +110,7 @@ func (c *Client) LoadService(ctx context.Context, id string) (*Service, error) {
 // serviceOf extracts a service from a task.
 func serviceOf(t Task) Service {
 	s := Service{
-		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, Status: t.Status,
+		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, Status: t.Status, Changed: t.LastUpdate.Time,
 		OutputDestination: t.Output.Destination, General: map[string]string{}, Artifacts: map[string]Artifact{},
 		stored: map[string]string{},
 	}

@@ -375,13 +375,18 @@ func (s *Service) count(ctx context.Context, live *router.Live, drawn router.Dra
 		}
 		drawn.Arms.Done(live.URL, outcome, took-waited) // the arms have queues of different lengths
 	}
+	var late *serving.Sample
 	if s.o.Recorder != nil {
 		sample := sampleOf(live.URL, req, answer, err, took, share)
 		sample.Canary, sample.Outcome = drawn.Canary, outcome
-		s.o.Recorder.Record(sample)
+		if _, ok := streamOf(answer).(engine.LateStats); ok && sample.Sampled {
+			late = &sample
+		} else {
+			s.o.Recorder.Record(sample)
+		}
 	}
 	if err == nil && answer.Stream != nil {
-		answer.Stream = &countedStream{Stream: answer.Stream, stats: live.Stats, recorder: s.o.Recorder, url: live.URL, drawn: drawn, outcome: outcome, begun: begun}
+		answer.Stream = &countedStream{Stream: answer.Stream, stats: live.Stats, recorder: s.o.Recorder, url: live.URL, drawn: drawn, outcome: outcome, late: late, begun: begun}
 	}
 	return answer, took, err
 }
@@ -428,7 +433,8 @@ type countedStream struct {
 	recorder Recorder      // nil: it is not recorded
 	url      serving.EndpointURL
 	drawn    router.Drawn
-	outcome  router.Outcome // as it has begun
+	outcome  router.Outcome  // as it has begun
+	late     *serving.Sample // recorded at the end of the stream, nil: it has been recorded
 	begun    time.Time
 	bytes    int
 }
@@ -463,10 +469,24 @@ func (s *countedStream) end(whole bool) {
 	if s.recorder == nil {
 		return
 	}
+	if stream, ok := s.Stream.(engine.LateStats); ok && s.late != nil {
+		if s.late.Sampled = s.outcome != router.Errors; s.late.Sampled {
+			s.late.Variables = stream.Stats()
+		}
+		s.recorder.Record(*s.late)
+	}
 	s.recorder.Count(s.url, s.drawn.Canary, s.outcome)
 	if whole {
 		s.recorder.RecordStream(s.url, s.bytes, time.Since(s.begun))
 	}
+}
+
+// streamOf is the stream of an answer, nil for none.
+func streamOf(answer *engine.Response) engine.Stream {
+	if answer == nil {
+		return nil
+	}
+	return answer.Stream
 }
 
 // collect converts a streamed answer to a whole one of at most limit bytes.

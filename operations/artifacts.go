@@ -86,6 +86,7 @@ func (s *Service) RegisterCode(ctx context.Context, name string, code clearml.Ar
 	if err := s.Client.SetArtifact(ctx, s.Doc.ID, entries...); err != nil {
 		return fmt.Errorf("register the preprocess code on the serving service: %w", err)
 	}
+	s.Since = s.Doc.Changed
 	if s.replaced == nil {
 		s.replaced = map[string]clearml.Artifact{}
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"clearmlserving/clearml"
 	"clearmlserving/serving"
@@ -21,6 +22,9 @@ type Service struct {
 	Config serving.Service
 	// Author makes the edits; revisions name it.
 	Author Author
+	// Since is the age of the document on which what has been written here last was based: the state of an instance
+	// that has read an older one is from before. Zero: nothing has been written.
+	Since time.Time
 
 	replaced map[string]clearml.Artifact // the artifacts that RegisterCode has replaced
 }
@@ -44,6 +48,9 @@ func (s *Service) Reload(ctx context.Context) error {
 	doc, err := s.Client.LoadService(ctx, s.Doc.ID)
 	if err != nil {
 		return err
+	}
+	if doc.Changed.Before(s.Since) { // the server's clock was set back
+		s.Since = doc.Changed
 	}
 	s.Doc, s.Config = doc, doc.Configuration().Decode()
 	return nil
@@ -116,6 +123,7 @@ func (s *Service) edit(ctx context.Context, d deployment, change func(*serving.S
 			case err != nil:
 				return fmt.Errorf("store section %q of serving service %s: %w", sections[0], s.Doc.ID, err)
 			}
+			s.Since = s.Doc.Changed
 		}
 		if !versioned {
 			if err := s.Client.SetServiceVersion(ctx, s.Doc.ID, clearml.ServiceVersion); err != nil {
@@ -148,6 +156,9 @@ func (s *Service) differing(sections []serving.Section) (map[serving.Section]str
 func (s *Service) SetParameter(ctx context.Context, name, value, kind string) error {
 	if err := s.Client.SetServiceParameter(ctx, s.Doc.ID, name, value, kind); err != nil {
 		return fmt.Errorf("store setting %s of serving service %s: %w", name, s.Doc.ID, err)
+	}
+	if s.Doc.General[name] != value {
+		s.Since = s.Doc.Changed
 	}
 	return s.Reload(ctx)
 }

@@ -1,9 +1,6 @@
 package serving
 
-import (
-	"fmt"
-	"strings"
-)
+import "strings"
 
 // The settings of the engine onnx in an endpoint's auxiliary configuration, beside those for batching
 // and AuxNaNAsNull.
@@ -41,16 +38,9 @@ func ONNXOf(engine string, aux any) (ONNX, error) {
 	if !set {
 		return o, nil
 	}
-	list, isList := value.([]any)
-	if !isList {
-		for name := range strings.FieldsFuncSeq(unquoted(fmt.Sprint(value)), func(r rune) bool { return r == ',' || r == ' ' }) {
-			list = append(list, name)
-		}
-	}
-	for _, item := range list {
-		name := unquoted(fmt.Sprint(item))
+	for _, name := range words(value) {
 		if !strings.HasSuffix(name, "ExecutionProvider") {
-			return o, &FieldError{Field: auxField(AuxProviders), Value: shownValue(item), Why: "is no name of an execution provider: give CUDAExecutionProvider, for example"}
+			return o, &FieldError{Field: auxField(AuxProviders), Value: shownValue(name), Why: "is no name of an execution provider: give CUDAExecutionProvider, for example"}
 		}
 		o.Providers = append(o.Providers, name)
 	}

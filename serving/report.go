@@ -67,6 +67,9 @@ type Status struct {
 	ServiceID   string    `json:"service_id,omitempty"`
 	ServiceName string    `json:"service_name,omitempty"`
 	StateHash   string    `json:"state_hash,omitempty"`
+	// StateChanged is when the service's task was written last before this state was read, by the server's clock: a
+	// state that was changed and changed back has the same markers as before.
+	StateChanged time.Time `json:"state_changed,omitzero"`
 	// Digests are the change markers of each URL; see Service.Digests.
 	Digests     map[EndpointURL]string `json:"digests,omitempty"`
 	Synced      bool                   `json:"synced"` // the configuration, or its last good copy, has been read
@@ -518,6 +521,7 @@ func (r InstanceReport) Standing() (string, error) {
 		r.Workers = &memory
 	}
 	r.Endpoints, r.Canaries, r.SourceSince, r.Shadows, r.Recordings, r.Usage = endpoints, canaries, r.Started, nil, nil, Usage{}
+	r.StateChanged = time.Time{} // each ping moves it
 	r.Access.Refused = 0
 	return r.Text()
 }

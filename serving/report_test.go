@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"clearmlserving/serving"
 )
@@ -54,6 +55,26 @@ func TestWhatWorkersTakeIsNoNewsButThatMemoryIsShortIs(t *testing.T) {
 		if standing(change) == before {
 			t.Errorf("%s is no news", name)
 		}
+	}
+}
+
+// Each ping of an instance is a write to the service's task.
+func TestThatTheServiceWasPingedIsNoNews(t *testing.T) {
+	report := serving.InstanceReport{Status: serving.Status{StateHash: "h"}}
+	before, err := report.Standing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	report.StateChanged = time.Unix(1e9, 0)
+	if after, err := report.Standing(); err != nil || after != before {
+		t.Errorf("%s after %s (%v)", after, before, err)
+	}
+	text, err := report.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if read, err := serving.ParseReport(text); err != nil || !read.StateChanged.Equal(report.StateChanged) {
+		t.Errorf("read %+v (%v)", read, err)
 	}
 }
 

@@ -144,15 +144,9 @@ func (t *TorchServe) readTexts(settings map[string]any) error {
 
 // torchAddresses reads a list of addresses of HTTP or gRPC servers, in its canonical form: with a scheme for HTTP.
 func torchAddresses(field string, value any, overHTTP bool) ([]string, error) {
-	list, isList := value.([]any)
-	if !isList {
-		for item := range strings.FieldsFuncSeq(unquoted(fmt.Sprint(value)), func(r rune) bool { return r == ',' || r == ' ' }) {
-			list = append(list, item)
-		}
-	}
 	var addresses []string
-	for _, item := range list {
-		text := strings.TrimRight(unquoted(fmt.Sprint(item)), "/")
+	for _, item := range words(value) {
+		text := strings.TrimRight(item, "/")
 		scheme, host, found := strings.Cut(text, "://")
 		if !found {
 			scheme, host = "http", text

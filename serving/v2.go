@@ -63,7 +63,7 @@ func V2Of(engine string, aux any) (V2, error) {
 	}
 	for name, to := range map[string]*string{AuxModel: &v.Model, AuxVersion: &v.Version, AuxTLSCA: &v.CA, AuxKeyVariable: &v.KeyVariable, AuxPath: &v.Path} {
 		if value, set := settings[name]; set {
-			if *to = strings.TrimSpace(unquoted(fmt.Sprint(value))); *to == "" {
+			if *to = plainText(value); *to == "" {
 				return v, &FieldError{Field: auxField(name), Why: "is empty: give a value, or leave it out"}
 			}
 		}
@@ -178,6 +178,9 @@ const (
 
 // AddressReport describes one address of an engine that runs beside an instance.
 type AddressReport struct {
+	// Pool tells the reports of one pool, which several endpoints may share, from those of others in this process. 0: of none.
+	Pool uint64 `json:"-"`
+
 	Address string       `json:"address"`
 	State   AddressState `json:"state"`
 	Since   time.Time    `json:"since"`

@@ -216,15 +216,17 @@ func (s scrape) endpoint(e serving.EndpointReport) {
 func (s scrape) addresses(endpoints []serving.EndpointReport) {
 	type key struct{ engine, address string }
 	sums := map[key]serving.AddressReport{}
-	for _, e := range endpoints {
+	counted := map[uint64]int{} // the pools, with the endpoint whose report counts
+	for i, e := range endpoints {
 		for _, a := range e.Model.Addresses {
-			k := key{e.Engine, a.Address}
-			sum, known := sums[k]
-			if known && sum.Since.Equal(a.Since) { // the same address of the same pool
+			if first, known := counted[a.Pool]; a.Pool != 0 && known && first != i {
 				continue
 			}
+			counted[a.Pool] = i
+			k := key{e.Engine, a.Address}
+			sum, known := sums[k]
 			if !known || a.State != serving.AddressHealthy {
-				sum.State, sum.Since = a.State, a.Since
+				sum.State = a.State
 			}
 			sum.Outstanding, sum.Answered, sum.Failed = sum.Outstanding+a.Outstanding, sum.Answered+a.Answered, sum.Failed+a.Failed
 			sums[k] = sum

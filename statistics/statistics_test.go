@@ -83,14 +83,32 @@ func full() serving.Status {
 				Queued: 5, MaxQueue: 100, MaxWorkers: 4, Restarts: 2,
 				Workers:   []serving.WorkerReport{{State: "busy"}, {State: "busy"}, {State: "idle"}},
 				Batching:  &serving.BatchingReport{Batches: 3, Rows: 8, Sizes: [serving.BatchSizes]uint64{1, 0, 2}, Limit: 16},
-				Addresses: []serving.AddressReport{{Address: "gpu1:8001", State: serving.AddressHealthy, Outstanding: 2, Answered: 9}, {Address: "gpu2:8001", State: serving.AddressEjected, Failed: 4}},
+				Addresses: []serving.AddressReport{{Pool: 1, Address: "gpu1:8001", State: serving.AddressHealthy, Outstanding: 2, Answered: 9}, {Pool: 1, Address: "gpu2:8001", State: serving.AddressEjected, Failed: 4}},
 			},
 		}, {URL: "loads", State: serving.StateLoading}, {
-			URL: "same", Engine: "custom", Model: serving.ModelReport{Addresses: []serving.AddressReport{{Address: "gpu1:8001", State: serving.AddressHealthy, Outstanding: 2, Answered: 9}}},
+			URL: "same", Engine: "custom", Model: serving.ModelReport{Addresses: []serving.AddressReport{{Pool: 1, Address: "gpu1:8001", State: serving.AddressHealthy, Outstanding: 2, Answered: 9}}},
 		}},
 		Shadows:    []serving.ShadowReport{{From: "m/1", To: "loads", Shadowed: 9, Dropped: 1, Errors: 2, Equal: 3, Different: 1}},
 		Recordings: []serving.RecordingReport{{URL: "m/1", Recorded: 7, Dropped: 1, Skipped: 2}},
 	}
+}
+
+func TestEachPoolOfAnAddressCountsOnce(t *testing.T) {
+	since := time.Unix(1000, 0)
+	endpoint := func(url serving.EndpointURL, pool uint64, since time.Time, state serving.AddressState, answered uint64) serving.EndpointReport {
+		a := serving.AddressReport{Pool: pool, Address: "gpu:8001", State: state, Since: since, Answered: answered}
+		return serving.EndpointReport{URL: url, Engine: "custom", Model: serving.ModelReport{Addresses: []serving.AddressReport{a}}}
+	}
+	expect(t, scrape(t, statistics.New(), serving.Status{Endpoints: []serving.EndpointReport{
+		endpoint("a", 1, since, serving.AddressHealthy, 1),
+		endpoint("b", 2, since.Add(1), serving.AddressEjected, 10),
+		endpoint("c", 1, since, serving.AddressHealthy, 1),
+		endpoint("d", 1, since.Add(2), serving.AddressHealthy, 2), // its report was made later than the others
+		endpoint("e", 3, since, serving.AddressHealthy, 100),      // opened at the same moment
+	}}), []string{
+		`clearml_serving_engine_address_healthy{address="gpu:8001",engine="custom"} 0`,
+		`clearml_serving_engine_address_answered_total{address="gpu:8001",engine="custom"} 111`,
+	})
 }
 
 func TestTheStateOfAnInstanceIsExposed(t *testing.T) {

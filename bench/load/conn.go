@@ -31,6 +31,8 @@ type link interface {
 	exchange(request, expect []byte) error
 	// answer is the body of the last answer, until the next exchange.
 	answer() []byte
+	// tokens are the times of the last answer's chunks with the token, until the next exchange.
+	tokens() []time.Time
 	// closing means that the server closes the connection after the last answer.
 	closing() bool
 	// endWith interrupts a waiting read when ctx ends, by its deadline.
@@ -47,22 +49,28 @@ type conn struct {
 	net    net.Conn
 	in     *bufio.Reader
 	body   []byte // kept between answers
-	last   bool   // the server announced that it closes after the last answer
+	token  []byte
+	times  []time.Time // of chunks with the token
+	last   bool        // the server announced that it closes after the last answer
 	cancel func() bool
 }
 
-func dialHTTP(ctx context.Context, host string) (link, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", host)
-	if err != nil {
-		return nil, err
+func dialHTTP(token []byte) dialer {
+	return func(ctx context.Context, host string) (link, error) {
+		var d net.Dialer
+		c, err := d.DialContext(ctx, "tcp", host)
+		if err != nil {
+			return nil, err
+		}
+		opened := &conn{net: c, in: bufio.NewReaderSize(c, 16<<10), token: token, cancel: func() bool { return true }}
+		opened.endWith(ctx)
+		return opened, nil
 	}
-	opened := &conn{net: c, in: bufio.NewReaderSize(c, 16<<10), cancel: func() bool { return true }}
-	opened.endWith(ctx)
-	return opened, nil
 }
 
 func (c *conn) answer() []byte { return c.body }
+
+func (c *conn) tokens() []time.Time { return c.times }
 
 func (c *conn) local() net.Addr { return c.net.LocalAddr() }
 
@@ -79,6 +87,7 @@ func (c *conn) close() {
 }
 
 func (c *conn) exchange(request, expect []byte) error {
+	c.times = c.times[:0]
 	if _, err := c.net.Write(request); err != nil {
 		return err
 	}
@@ -180,6 +189,9 @@ func (c *conn) readBody(length int) error {
 		}
 		if err := c.take(int(n)); err != nil {
 			return err
+		}
+		if c.token != nil && bytes.Contains(c.body[len(c.body)-int(n):], c.token) {
+			c.times = append(c.times, time.Now())
 		}
 		if _, err := c.line(); err != nil {
 			return err

@@ -84,6 +84,8 @@ func (g *grpcConn) close() {
 
 func (g *grpcConn) answer() []byte { return g.body[grpcPrefix:] }
 
+func (g *grpcConn) tokens() []time.Time { return nil }
+
 func (g *grpcConn) local() net.Addr { return g.net.LocalAddr() }
 
 func (g *grpcConn) closing() bool { return g.goingBy }

@@ -38,6 +38,8 @@ type Options struct {
 	Warmup, Duration time.Duration
 	// Expect is the expected body; nil accepts any. Other bodies count as wrong.
 	Expect []byte
+	// Token, if not nil, is in each chunk of a streamed answer whose time is measured. gRPC has none.
+	Token []byte
 	// Owner returns the server process that has accepted the connection with this local address, 0
 	// while none has. If it is set, connections are closed and reopened until each of Owners
 	// processes has the same number.
@@ -54,6 +56,10 @@ type Result struct {
 	// Late is the number of requests of an open loop without an answer at the end. Latency has the
 	// time until then.
 	Late int
+	// Tokens is the number of chunks with the Token that came in the counted time. First is the time until the first one
+	// of a right answer, Between the times between those of an answer.
+	Tokens         int
+	First, Between Histogram
 	// FirstFailure describes the first failed request.
 	FirstFailure error
 	// Uneven means that an Owner was set, but connections stayed uneven.
@@ -118,7 +124,10 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 		sum.Requests += r.Requests
 		sum.Failed += r.Failed
 		sum.Late += r.Late
+		sum.Tokens += r.Tokens
 		sum.Latency.Add(&r.Latency)
+		sum.First.Add(&r.First)
+		sum.Between.Add(&r.Between)
 		if sum.FirstFailure == nil {
 			sum.FirstFailure = r.FirstFailure
 		}
@@ -145,7 +154,7 @@ func (o *Options) prepare() (host string, request []byte, dial dialer, err error
 	request = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n%s\r\n",
 		o.Method, target.RequestURI(), target.Host, o.ContentType, len(o.Body), o.Header)
 	request = append(request, o.Body...)
-	dial = dialHTTP
+	dial = dialHTTP(o.Token)
 	if target.Scheme == "grpc" {
 		request, dial = grpcRequest(target.Host, target.Path, o.Body), dialGRPC
 	}
@@ -187,6 +196,7 @@ func ask(ctx context.Context, dial dialer, host string, c link, request, expect 
 		}
 		if err == nil {
 			err = c.exchange(request, expect)
+			r.timed(c.tokens(), sent, counted, end, err == nil && sent.After(counted))
 		}
 		done := time.Now()
 		// Requests that the end of the run has interrupted are not failures. A dial detects the
@@ -199,6 +209,22 @@ func ask(ctx context.Context, dial dialer, host string, c link, request, expect 
 			continue
 		}
 		c = r.take(c, err, done.Sub(sent))
+	}
+}
+
+// timed counts the tokens of an answer. Those of a whole answer of the counted time give times.
+func (r *Result) timed(tokens []time.Time, sent, counted, end time.Time, whole bool) {
+	for i, at := range tokens {
+		if at.After(counted) && at.Before(end) {
+			r.Tokens++
+		}
+		switch {
+		case !whole:
+		case i == 0:
+			r.First.Record(at.Sub(sent))
+		default:
+			r.Between.Record(at.Sub(tokens[i-1]))
+		}
 	}
 }
 

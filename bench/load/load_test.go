@@ -189,6 +189,23 @@ func TestEachProcessGetsAsManyConnections(t *testing.T) {
 	}
 }
 
+func TestChunksWithATokenAreTimed(t *testing.T) {
+	const pause = 5 * time.Millisecond
+	result := run(t, func(w http.ResponseWriter, _ *http.Request) {
+		for _, piece := range []string{"role", "token 0", "token 1", "token 2", "end"} {
+			fmt.Fprint(w, piece)
+			w.(http.Flusher).Flush()
+			time.Sleep(pause)
+		}
+	}, load.Options{Token: []byte("token")})
+	if n := uint64(result.Requests); n == 0 || result.First.Count() != n || result.Between.Count() != 2*n || result.Tokens < 3*result.Requests {
+		t.Errorf("%d answers, %d first tokens, %d after others, %d in all", n, result.First.Count(), result.Between.Count(), result.Tokens)
+	}
+	if result.First.Percentile(1) < pause || result.Latency.Percentile(1) < 4*pause {
+		t.Errorf("the first token after %v, the whole answer after %v", result.First.Percentile(1), result.Latency.Percentile(1))
+	}
+}
+
 func TestOneProcessThatTakesAllIsTold(t *testing.T) {
 	handler := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") }
 	result := run(t, handler, load.Options{Connections: 2, Owner: func(netip.AddrPort) (int, error) { return 1, nil }, Owners: 2})

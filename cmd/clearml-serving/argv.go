@@ -143,6 +143,11 @@ func (r *reader) readWord(word string) error {
 	if near := r.command.SuggestionsFor(word); len(near) > 0 {
 		e.hint = "Did you mean: " + r.command.CommandPath() + " " + near[0]
 	}
+	for _, g := range r.flags { // --id $ID, and ID is empty
+		if len(g.values) == 1 && slices.ContainsFunc(r.command.Commands(), func(c *cobra.Command) bool { return c.Name() == g.values[0] }) {
+			e.hint = fmt.Sprintf("--%s has taken %s as its value. Was a variable empty?", g.flag.Name, pyText(g.values[0]))
+		}
+	}
 	return e
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/operations"
+	"clearmlserving/serving"
 	"clearmlserving/storage"
 )
 
@@ -84,6 +85,26 @@ func (a *app) storeCode(ctx context.Context, s *operations.Service, url, path st
 		}
 		return a.uploadFile(ctx, to, object, c.file)
 	})
+}
+
+// putEndpoint stores an endpoint and its code, "" for none, in place of what the url has.
+func (a *app) putEndpoint(ctx context.Context, s *operations.Service, e *serving.Endpoint, code string) error {
+	before, replaced := serving.LookUp(s.Config.Endpoints, string(e.URL()))
+	if code != "" {
+		var err error
+		e.PreprocessArtifact, err = a.storeCode(ctx, s, string(e.URL()), code, func(stored string) bool {
+			return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, *e)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	a.print.line("Updating serving service")
+	if err := s.AddEndpoint(ctx, *e); err != nil {
+		return err
+	}
+	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
+	return nil
 }
 
 // dropUnusedCode takes an artifact off the service when no record refers to it, and removes the

@@ -46,26 +46,16 @@ command ends when the running instances serve or refuse the change.`,
 		why.apply(s)
 		a.noticeEngine(e.EngineType, e.AuxiliaryCfg)
 		url := string(e.URL())
-		before, replaced := serving.LookUp(s.Config.Endpoints, url)
+		_, replaced := serving.LookUp(s.Config.Endpoints, url)
 		if replaced {
 			a.print.notice("Warning: Model endpoint '%s' overwritten", url)
 		}
 		if err := a.findModel(ctx, s, &e, f.query()); err != nil {
 			return change{}, err
 		}
-		if f.preprocess != "" {
-			e.PreprocessArtifact, err = a.storeCode(ctx, s, url, f.preprocess, func(stored string) bool {
-				return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, e)
-			})
-			if err != nil {
-				return change{}, err
-			}
-		}
-		a.print.line("Updating serving service")
-		if err := s.AddEndpoint(ctx, e); err != nil {
+		if err := a.putEndpoint(ctx, s, &e, f.preprocess); err != nil {
 			return change{}, err
 		}
-		a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
 		return change{[]serving.EndpointURL{e.URL()}, object{
 			{"endpoint", url},
 			{"model_id", orNull(e.ModelID)},

@@ -49,15 +49,13 @@ same as model add --engine graph --aux-config FILE.`,
 		}
 		why.apply(s)
 		url := string(e.URL())
-		before, replaced := serving.LookUp(s.Config.Endpoints, url)
+		_, replaced := serving.LookUp(s.Config.Endpoints, url)
 		if replaced {
 			a.print.notice("Warning: Model endpoint '%s' overwritten", url)
 		}
-		a.print.line("Updating serving service")
-		if err := s.AddEndpoint(ctx, e); err != nil {
+		if err := a.putEndpoint(ctx, s, &e, ""); err != nil {
 			return change{}, err
 		}
-		a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
 		graph, err := serving.GraphOf(e.EngineType, e.AuxiliaryCfg)
 		if err != nil {
 			return change{}, err

@@ -144,7 +144,7 @@ func (a *app) importArchive(ctx context.Context, s *operations.Service, f archiv
 		return change{}, err
 	}
 	url := string(e.URL())
-	before, replaced := serving.LookUp(s.Config.Endpoints, url)
+	_, replaced := serving.LookUp(s.Config.Endpoints, url)
 	if replaced {
 		a.print.notice("Warning: Model endpoint '%s' overwritten", url)
 	}
@@ -153,17 +153,9 @@ func (a *app) importArchive(ctx context.Context, s *operations.Service, f archiv
 			return change{}, err
 		}
 	}
-	e.PreprocessArtifact, err = a.storeCode(ctx, s, url, made.Code, func(stored string) bool {
-		return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, e)
-	})
-	if err != nil {
+	if err := a.putEndpoint(ctx, s, &e, made.Code); err != nil {
 		return change{}, err
 	}
-	a.print.line("Updating serving service")
-	if err := s.AddEndpoint(ctx, e); err != nil {
-		return change{}, err
-	}
-	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
 	a.noticeImport(made)
 	return change{[]serving.EndpointURL{e.URL()}, object{
 		{"endpoint", url},

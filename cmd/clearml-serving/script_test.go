@@ -309,28 +309,13 @@ func scriptFolder(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: folder DIR PATH BODY [WORDS…]")
 	}
 	words := append([]string{"inference", "--folder", args[0], "--data-dir", ts.MkAbs("served")}, args[3:]...)
-	for _, name := range []string{"serve", "grpc", "admin"} {
-		words = append(words, "--"+name+"-addr", "127.0.0.1:0")
-	}
-	program, err := exec.LookPath("clearml-serving")
-	ts.Check(err)
-	ctx, cancel := context.WithTimeout(context.Background(), runPatience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, words...)
-	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR"} { // and nothing about a server
-		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
-	}
-	out, err := cmd.StdoutPipe()
-	ts.Check(err)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	ts.Check(cmd.Start())
-	var said strings.Builder
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		found := regexp.MustCompile(`predictions +(\S+)/serve/`).FindStringSubmatch(lines.Text())
+	words = append(words, anyPorts("serve", "grpc", "admin")...)
+	var said bytes.Buffer
+	variables := []string{"PATH", "HOME", "TMPDIR"} // and nothing about a server
+	follow(ts, words, variables, &said, func(ctx context.Context, line string, service *os.Process) {
+		found := regexp.MustCompile(`predictions +(\S+)/serve/`).FindStringSubmatch(line)
 		if found == nil {
-			continue
+			return
 		}
 		for ctx.Err() == nil {
 			resp, err := http.Get(found[1] + "/readyz") //nolint:gosec // the address is our own
@@ -341,19 +326,10 @@ func scriptFolder(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
-		resp, err := http.Post(found[1]+args[1], "application/json", strings.NewReader(args[2])) //nolint:gosec // the address is our own
-		ts.Check(err)
-		answer, err := io.ReadAll(resp.Body)
-		ts.Check(errors.Join(err, resp.Body.Close()))
-		fmt.Fprintf(&said, "%s %s\n", resp.Status, answer)
-		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
-	}
-	err = cmd.Wait()
-	ts.Logf("%s%s", said.String(), errs.String())
-	if err != nil {
-		ts.Fatalf("clearml-serving %s: %v", strings.Join(words, " "), err)
-	}
-	ts.Check(os.WriteFile(ts.MkAbs("folder.out"), []byte(said.String()), 0o600))
+		fmt.Fprintln(&said, answerTo(ts, found[1]+args[1], args[2]))
+		ts.Check(service.Signal(syscall.SIGTERM))
+	})
+	ts.Check(os.WriteFile(ts.MkAbs("folder.out"), said.Bytes(), 0o600))
 }
 
 func scriptRuns(ts *testscript.TestScript, neg bool, args []string) {
@@ -361,42 +337,64 @@ func scriptRuns(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: runs WORDS…")
 	}
 	words := append([]string{"run"}, args...)
-	for _, name := range []string{"serve", "grpc", "api", "files", "admin"} {
+	words = append(words, anyPorts("serve", "grpc", "api", "files", "admin")...)
+	variables := []string{"PATH", "HOME", "TMPDIR", "CLEARML_SERVING_HOME", "CLEARML_API_HOST", "CLEARML_FILES_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY", "BROWSED"}
+	var said bytes.Buffer
+	asked := false
+	follow(ts, words, variables, &said, func(_ context.Context, line string, service *os.Process) {
+		fmt.Fprintln(&said, line)
+		if asked || !strings.HasPrefix(line, "Ctrl-C") && !strings.HasPrefix(line, "It is kept") {
+			return
+		}
+		asked = true
+		if found := regexp.MustCompile(`curl -X POST (\S+) .* -d '([^']*)'`).FindStringSubmatch(said.String()); found != nil {
+			fmt.Fprintf(&said, "asked: %s\n", answerTo(ts, found[1], found[2]))
+		}
+		ts.Check(service.Signal(os.Interrupt))
+	})
+	ts.Check(os.WriteFile(ts.MkAbs("run.out"), said.Bytes(), 0o600))
+}
+
+// anyPorts are the words for sockets with free ports.
+func anyPorts(sockets ...string) (words []string) {
+	for _, name := range sockets {
 		words = append(words, "--"+name+"-addr", "127.0.0.1:0")
 	}
+	return words
+}
+
+// answerTo asks with a body of JSON, and returns the status and the body of the answer.
+func answerTo(ts *testscript.TestScript, url, body string) string {
+	resp, err := http.Post(url, "application/json", strings.NewReader(body)) //nolint:gosec // the address is our own
+	ts.Check(err)
+	answer, err := io.ReadAll(resp.Body)
+	ts.Check(errors.Join(err, resp.Body.Close()))
+	return fmt.Sprintf("%s %s", resp.Status, answer)
+}
+
+// follow runs clearml-serving with these variables of the script, and calls each with the lines that it prints. each
+// ends it.
+func follow(ts *testscript.TestScript, words, variables []string, said fmt.Stringer, each func(ctx context.Context, line string, service *os.Process)) {
 	program, err := exec.LookPath("clearml-serving")
 	ts.Check(err)
 	ctx, cancel := context.WithTimeout(context.Background(), runPatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, words...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "CLEARML_SERVING_HOME", "CLEARML_API_HOST", "CLEARML_FILES_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY", "BROWSED"} {
+	for _, name := range variables {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	out, err := cmd.StdoutPipe()
 	ts.Check(err)
-	var said, errs bytes.Buffer
+	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	ts.Check(cmd.Start())
-	asked := false
-	for lines := bufio.NewScanner(io.TeeReader(out, &said)); lines.Scan(); {
-		if asked || !strings.HasPrefix(lines.Text(), "Ctrl-C") && !strings.HasPrefix(lines.Text(), "It is kept") {
-			continue
-		}
-		asked = true
-		if found := regexp.MustCompile(`curl -X POST (\S+) .* -d '([^']*)'`).FindStringSubmatch(said.String()); found != nil {
-			resp, err := http.Post(found[1], "application/json", strings.NewReader(found[2])) //nolint:gosec // the address is our own
-			ts.Check(err)
-			answer, err := io.ReadAll(resp.Body)
-			ts.Check(errors.Join(err, resp.Body.Close()))
-			fmt.Fprintf(&said, "asked: %s %s\n", resp.Status, answer)
-		}
-		ts.Check(cmd.Process.Signal(os.Interrupt))
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		each(ctx, lines.Text(), cmd.Process)
 	}
 	err = cmd.Wait()
-	ts.Logf("%s%s", said.String(), errs.String())
+	ts.Logf("%s%s", said, errs.String())
 	if err != nil {
 		ts.Fatalf("clearml-serving %s: %v", strings.Join(words, " "), err)
 	}
-	ts.Check(os.WriteFile(ts.MkAbs("run.out"), said.Bytes(), 0o600))
 }

@@ -3,10 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
-	"clearmlserving/inference"
 	"clearmlserving/recurring"
 	"clearmlserving/serving"
 	"clearmlserving/statistics"
@@ -132,18 +127,8 @@ func (s *statisticsRole) reading() *kafka.Reader {
 func (s *statisticsRole) run(ctx context.Context, listener net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	server := &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // failed handshakes
-	}
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	parts.Go(func() {
-		<-ctx.Done()
-		stop, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer done()
-		_ = server.Shutdown(stop) // the last scrape was late
-	})
 	parts.Go(func() {
 		service, err := s.follower.Choose(ctx)
 		if err != nil {
@@ -153,11 +138,8 @@ func (s *statisticsRole) run(ctx context.Context, listener net.Listener) error {
 			s.log.Error("statistics are not counted", "err", err)
 		}
 	})
-	err := server.Serve(listener)
+	err := serveOperators(ctx, listener, s.handler(), s.log)
 	cancel()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
 	return err
 }
 
@@ -184,19 +166,15 @@ func (s *statisticsRole) count(ctx context.Context, service *clearml.Service, pa
 // handler answers with the metrics at every path, as the original does, besides the probes.
 func (s *statisticsRole) handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, path := range []string{"/livez", "/healthz"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
-	}
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	handleProbes(mux, func() string {
 		err := s.follower.Ready()
 		if reader := s.reading(); err == nil && reader != nil {
 			err = reader.Ready()
 		}
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
+			return err.Error()
 		}
-		_, _ = fmt.Fprintln(w, "ok")
+		return ""
 	})
 	mux.Handle("GET /", operatorsOnly(s.token, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -209,18 +187,4 @@ func (s *statisticsRole) handler() http.Handler {
 		page.ServeHTTP(w, r)
 	})))
 	return mux
-}
-
-// operatorsOnly requires a token, unless it is "".
-func operatorsOnly(token string, next http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(token))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(inference.BearerKey(r.Header.Get("Authorization"))))
-		if token != "" && subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="clearml-serving admin"`)
-			http.Error(w, "send the admin token as Bearer token in the header Authorization", http.StatusUnauthorized)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }

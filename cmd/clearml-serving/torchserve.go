@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -19,7 +18,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 	"github.com/spf13/cobra"
 
 	"clearmlserving/atomicfile"
@@ -163,7 +161,7 @@ func (a *app) newTorchServe(ctx context.Context, sockets *sockets) (*torchServeR
 	if role.listener, err = sockets.open(ctx, want); err != nil {
 		return nil, err
 	}
-	return role, role.metrics.Register(torchServeCollector{role.server})
+	return role, role.metrics.Register(newServerCollector("torchserve", "TorchServe", role.server))
 }
 
 // lastTorchServePort is the first port of the server that ran last, 0 if there was none.
@@ -203,110 +201,36 @@ func (r *torchServeRole) run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	front := &http.Server{
-		Handler: r.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug), // failed handshakes
-	}
-	var parts sync.WaitGroup
-	parts.Go(func() {
-		<-ctx.Done()
-		stop, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer done()
-		_ = front.Shutdown(stop) // the last scrape was late
-	})
+	var front sync.WaitGroup
 	var served error
-	parts.Go(func() {
-		if served = front.Serve(r.listener); errors.Is(served, http.ErrServerClosed) {
-			served = nil
-		}
+	front.Go(func() {
+		served = serveOperators(ctx, r.listener, r.pages().handler(), r.log)
 		cancel()
 	})
 	err = r.server.Run(ctx)
 	cancel()
-	parts.Wait()
+	front.Wait()
 	r.client.CloseIdleConnections()
 	return errors.Join(err, served, r.o.Tidy())
 }
 
-// handler answers operators.
-func (r *torchServeRole) handler() http.Handler {
-	mux := http.NewServeMux()
-	for _, path := range []string{"/livez", "/healthz"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
-	}
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if s := r.server.Status(); !s.Ready() {
-			http.Error(w, "TorchServe is "+string(s.State)+": "+s.Reason, http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = fmt.Fprintln(w, "ok")
-	})
-	mux.Handle("GET /status", operatorsOnly(r.token, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(struct { // the client may be gone
-			Server  sidecar.Status           `json:"server"`
-			Version string                   `json:"torchserve"`
-			Where   sidecartorchserve.Server `json:"where"`
-		}{r.server.Status(), sidecartorchserve.Version, r.o.Where()})
-	})))
-	mux.Handle("GET /metrics", operatorsOnly(r.token, http.HandlerFunc(r.answerMetrics)))
-	return mux
-}
-
-// answerMetrics answers with our metrics and TorchServe's, which are not there while it does not run.
-func (r *torchServeRole) answerMetrics(w http.ResponseWriter, request *http.Request) {
-	families, err := r.metrics.Gather()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	var page bytes.Buffer
-	encoder := expfmt.NewEncoder(&page, expfmt.NewFormat(expfmt.TypeTextPlain))
-	for _, family := range families {
-		if err := encoder.Encode(family); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-	}
-	if r.server.Status().Ready() {
-		text, err := r.o.Scrape(request.Context(), r.client)
-		if err != nil {
-			r.log.Warn("metrics of torchserve cannot be read", "err", err)
-		}
-		page.Write(text)
-	}
-	w.Header().Set("Content-Type", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
-	_, _ = w.Write(page.Bytes()) // the client may be gone
-}
-
-// torchServeCollector has the metrics of the role itself.
-type torchServeCollector struct{ server *sidecar.Server }
-
-var (
-	torchServeUp       = prometheus.NewDesc("clearml_serving_torchserve_up", "Whether TorchServe works: its last probe was good.", nil, nil)
-	torchServeRestarts = prometheus.NewDesc("clearml_serving_torchserve_restarts_total", "Ends of TorchServe that nobody has asked for.", nil, nil)
-	torchServeMemory   = prometheus.NewDesc("clearml_serving_torchserve_memory_bytes", "Memory of TorchServe and all processes of it.", nil, nil)
-	torchServeCPU      = prometheus.NewDesc("clearml_serving_torchserve_cpu_seconds", "Processor time of TorchServe and all processes of it that run.", nil, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (c torchServeCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{torchServeUp, torchServeRestarts, torchServeMemory, torchServeCPU} {
-		to <- d
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c torchServeCollector) Collect(to chan<- prometheus.Metric) {
-	s := c.server.Status()
-	up := 0.0
-	if s.Ready() {
-		up = 1
-	}
-	to <- prometheus.MustNewConstMetric(torchServeUp, prometheus.GaugeValue, up)
-	to <- prometheus.MustNewConstMetric(torchServeRestarts, prometheus.CounterValue, float64(s.Restarts))
-	if usage, ok := s.Usage(); ok {
-		to <- prometheus.MustNewConstMetric(torchServeMemory, prometheus.GaugeValue, float64(usage.Memory))
-		to <- prometheus.MustNewConstMetric(torchServeCPU, prometheus.GaugeValue, usage.CPU.Seconds())
+// pages are what operators get.
+func (r *torchServeRole) pages() *supervisorPages {
+	return &supervisorPages{
+		server: r.server, token: r.token, metrics: r.metrics, log: r.log,
+		scrape: func(ctx context.Context) ([]byte, error) { return r.o.Scrape(ctx, r.client) },
+		obstacle: func() string {
+			if s := r.server.Status(); !s.Ready() {
+				return "TorchServe is " + string(s.State) + ": " + s.Reason
+			}
+			return ""
+		},
+		status: func() any {
+			return struct {
+				Server  sidecar.Status           `json:"server"`
+				Version string                   `json:"torchserve"`
+				Where   sidecartorchserve.Server `json:"where"`
+			}{r.server.Status(), sidecartorchserve.Version, r.o.Where()}
+		},
 	}
 }

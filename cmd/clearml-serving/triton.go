@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +18,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/expfmt"
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
@@ -219,7 +215,7 @@ func (a *app) newTriton(ctx context.Context, sockets *sockets, setup tritonSetup
 		Followers: []reconcile.Follower{role.record}, Logger: log,
 	})
 	role.metrics = prometheus.NewRegistry()
-	return role, role.metrics.Register(tritonCollector{role})
+	return role, role.metrics.Register(tritonCollector{newServerCollector("triton", "tritonserver", role.server), role})
 }
 
 // secrets are the values of settings that are never printed.
@@ -337,21 +333,9 @@ func (t *tritonRole) run(ctx context.Context) error {
 	record.Go(func() { t.warn("record", t.record.Run(recordCtx, t.status)) })
 	parts.Go(func() { t.warn("models", t.models.Run(ctx)) })
 	parts.Go(func() { t.report(ctx) })
-	front := &http.Server{
-		Handler: t.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(t.log.Handler(), slog.LevelDebug), // failed handshakes
-	}
-	parts.Go(func() {
-		<-ctx.Done()
-		stop, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer done()
-		_ = front.Shutdown(stop) // the last scrape was late
-	})
 	var served error
 	parts.Go(func() {
-		if served = front.Serve(t.listener); errors.Is(served, http.ErrServerClosed) {
-			served = nil
-		}
+		served = serveOperators(ctx, t.listener, t.pages().handler(), t.log)
 		cancel()
 	})
 	err := t.follow.Run(ctx)
@@ -404,94 +388,48 @@ func scalars(values []triton.Scalar, task, service string, iteration int64) []cl
 	return events
 }
 
-// handler answers operators.
-func (t *tritonRole) handler() http.Handler {
-	mux := http.NewServeMux()
-	for _, path := range []string{"/livez", "/healthz"} {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
-	}
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		status, server := t.status(), t.server.Status()
-		switch {
-		case !server.Ready():
-			http.Error(w, "Triton is "+string(server.State)+": "+server.Reason, http.StatusServiceUnavailable)
-		case !status.Ready() && !t.loaded.Load(): // a further model is no reason to take the others away from clients
-			http.Error(w, "models are being loaded", http.StatusServiceUnavailable)
-		default:
+// pages are what operators get.
+func (t *tritonRole) pages() *supervisorPages {
+	return &supervisorPages{
+		server: t.server, token: t.token, metrics: t.metrics, scrape: t.control.Scrape, log: t.log,
+		obstacle: func() string {
+			status, server := t.status(), t.server.Status()
+			switch {
+			case !server.Ready():
+				return "Triton is " + string(server.State) + ": " + server.Reason
+			case !status.Ready() && !t.loaded.Load(): // a further model is no reason to take the others away from clients
+				return "models are being loaded"
+			}
 			t.loaded.Store(true)
-			_, _ = fmt.Fprintln(w, "ok")
-		}
-	})
-	mux.Handle("GET /status", operatorsOnly(t.token, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(struct { // the client may be gone
-			Server sidecar.Status `json:"server"`
-			serving.Status
-		}{t.server.Status(), t.status()})
-	})))
-	mux.Handle("GET /metrics", operatorsOnly(t.token, http.HandlerFunc(t.answerMetrics)))
-	return mux
-}
-
-// answerMetrics answers with our metrics and Triton's, which are not there while it does not run.
-func (t *tritonRole) answerMetrics(w http.ResponseWriter, r *http.Request) {
-	families, err := t.metrics.Gather()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+			return ""
+		},
+		status: func() any {
+			return struct {
+				Server sidecar.Status `json:"server"`
+				serving.Status
+			}{t.server.Status(), t.status()}
+		},
 	}
-	var page bytes.Buffer
-	encoder := expfmt.NewEncoder(&page, expfmt.NewFormat(expfmt.TypeTextPlain))
-	for _, family := range families {
-		if err := encoder.Encode(family); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
-	}
-	if t.server.Status().Ready() {
-		text, err := t.control.Scrape(r.Context())
-		if err != nil {
-			t.log.Warn("metrics of Triton cannot be read", "err", err)
-		}
-		page.Write(text)
-	}
-	w.Header().Set("Content-Type", string(expfmt.NewFormat(expfmt.TypeTextPlain)))
-	_, _ = w.Write(page.Bytes()) // the client may be gone
 }
 
 // tritonCollector has the metrics of the role itself.
-type tritonCollector struct{ role *tritonRole }
+type tritonCollector struct {
+	*serverCollector
 
-var (
-	tritonUp       = prometheus.NewDesc("clearml_serving_triton_up", "Whether tritonserver works: its last probe was good.", nil, nil)
-	tritonRestarts = prometheus.NewDesc("clearml_serving_triton_restarts_total", "Ends of tritonserver that nobody has asked for.", nil, nil)
-	tritonMemory   = prometheus.NewDesc("clearml_serving_triton_memory_bytes", "Memory of tritonserver and all processes of it.", nil, nil)
-	tritonCPU      = prometheus.NewDesc("clearml_serving_triton_cpu_seconds", "Processor time of tritonserver and all processes of it that run.", nil, nil)
-	tritonModel    = prometheus.NewDesc("clearml_serving_triton_model_ready", "Whether Triton serves the model of an endpoint as configured.", []string{"endpoint", "model"}, nil)
-)
+	role *tritonRole
+}
+
+var tritonModel = prometheus.NewDesc("clearml_serving_triton_model_ready", "Whether Triton serves the model of an endpoint as configured.", []string{"endpoint", "model"}, nil)
 
 // Describe implements prometheus.Collector.
 func (c tritonCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{tritonUp, tritonRestarts, tritonMemory, tritonCPU, tritonModel} {
-		to <- d
-	}
+	c.serverCollector.Describe(to)
+	to <- tritonModel
 }
 
 // Collect implements prometheus.Collector.
 func (c tritonCollector) Collect(to chan<- prometheus.Metric) {
-	server := c.role.server.Status()
-	truth := func(yes bool) float64 {
-		if yes {
-			return 1
-		}
-		return 0
-	}
-	to <- prometheus.MustNewConstMetric(tritonUp, prometheus.GaugeValue, truth(server.Ready()))
-	to <- prometheus.MustNewConstMetric(tritonRestarts, prometheus.CounterValue, float64(server.Restarts))
-	if usage, ok := server.Usage(); ok {
-		to <- prometheus.MustNewConstMetric(tritonMemory, prometheus.GaugeValue, float64(usage.Memory))
-		to <- prometheus.MustNewConstMetric(tritonCPU, prometheus.GaugeValue, usage.CPU.Seconds())
-	}
+	c.serverCollector.Collect(to)
 	for _, e := range c.role.status().Endpoints {
 		to <- prometheus.MustNewConstMetric(tritonModel, prometheus.GaugeValue, truth(e.State == serving.StateReady), string(e.URL), serving.TritonModel(e.URL))
 	}

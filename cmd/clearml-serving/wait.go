@@ -257,6 +257,9 @@ func (l *liveState) serves(s *operations.Service, named []serving.EndpointURL) (
 // urls. Without names, or from an instance that does not tell url by url, it is
 // the state as a whole.
 func (l *liveState) follows(s *operations.Service, named []serving.EndpointURL) bool {
+	if !l.StateChanged.IsZero() && l.StateChanged.Before(s.Since) { // that of before a change and back looks the same
+		return false
+	}
 	if len(named) == 0 || len(l.Digests) == 0 {
 		return l.StateHash == s.Hash()
 	}

@@ -110,6 +110,13 @@ type Stream interface {
 	Close() error
 }
 
+// LateStats is a stream whose logged variables are known at its end, instead of those of its Response.
+type LateStats interface {
+	Stream
+	// Stats is called by the goroutine that uses the stream, when it reads no more of it.
+	Stats() []byte
+}
+
 // ReadAll reads a stream to its end and closes it. A body of more than limit bytes is an
 // error of KindTooLarge.
 func ReadAll(ctx context.Context, stream Stream, limit int64) (body []byte, err error) {

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/v2/wire"
 )
 
 // response is a ModelInferResponse, or the ModelStreamInferResponse around one. Data is always raw, as in
@@ -28,42 +29,17 @@ const copyUpTo = 4 << 10
 // buffer of it.
 func (r *response) marshal(borrowed func([]byte) bool, send func([]byte) mem.Buffer) mem.BufferSlice {
 	head := make([]byte, 0, 128+64*len(r.outputs))
-	head = appendText(head, 1, r.model)
-	head = appendText(head, 2, r.version)
-	head = appendText(head, 3, r.id)
+	head = wire.AppendText(head, 1, r.model)
+	head = wire.AppendText(head, 2, r.version)
+	head = wire.AppendText(head, 3, r.id)
 	if r.contentType != "" {
-		head = appendParameter(head, 4, "content_type", r.contentType)
+		head = wire.AppendParameter(head, "content_type", r.contentType)
 	}
 	if r.stream {
-		head = appendFlag(head, 4, "triton_final_response", r.final)
+		head = wire.AppendParameter(head, "triton_final_response", r.final)
 	}
 	for i := range r.outputs {
-		t := &r.outputs[i]
-		shape := 0
-		for _, d := range t.Shape {
-			shape += protowire.SizeVarint(uint64(d)) //nolint:gosec // not negative
-		}
-		size := sizeText(t.Name) + sizeText(string(t.Datatype))
-		if len(t.Shape) > 0 {
-			size += 1 + protowire.SizeBytes(shape)
-		}
-		var parameter []byte
-		if t.ContentType != "" {
-			parameter = appendParameter(nil, 4, "content_type", t.ContentType)
-		}
-		size += len(parameter)
-		head = protowire.AppendTag(head, 5, protowire.BytesType)
-		head = protowire.AppendVarint(head, uint64(size)) //nolint:gosec // a length
-		head = appendText(head, 1, t.Name)
-		head = appendText(head, 2, string(t.Datatype))
-		if len(t.Shape) > 0 {
-			head = protowire.AppendTag(head, 3, protowire.BytesType)
-			head = protowire.AppendVarint(head, uint64(shape)) //nolint:gosec // a length
-			for _, d := range t.Shape {
-				head = protowire.AppendVarint(head, uint64(d)) //nolint:gosec // not negative
-			}
-		}
-		head = append(head, parameter...)
+		head = wire.AppendTensor(head, &r.outputs[i])
 	}
 	var out mem.BufferSlice
 	for i := range r.outputs {
@@ -87,38 +63,8 @@ func (r *response) marshal(borrowed func([]byte) bool, send func([]byte) mem.Buf
 		return out
 	}
 	var outer []byte
-	outer = appendText(outer, 1, r.failed)
+	outer = wire.AppendText(outer, 1, r.failed)
 	outer = protowire.AppendTag(outer, 2, protowire.BytesType)
 	outer = protowire.AppendVarint(outer, uint64(out.Len())) //nolint:gosec // a length
 	return append(mem.BufferSlice{mem.SliceBuffer(outer)}, out...)
-}
-
-func sizeText(s string) int {
-	if s == "" {
-		return 0
-	}
-	return 1 + protowire.SizeBytes(len(s))
-}
-
-func appendText(b []byte, number protowire.Number, s string) []byte {
-	if s == "" {
-		return b
-	}
-	return protowire.AppendString(protowire.AppendTag(b, number, protowire.BytesType), s)
-}
-
-// appendParameter appends an entry of a map of parameters.
-func appendParameter(b []byte, number protowire.Number, name, value string) []byte {
-	choice := protowire.AppendString(protowire.AppendTag(nil, 3, protowire.BytesType), value)
-	return appendEntry(b, number, name, choice)
-}
-
-func appendFlag(b []byte, number protowire.Number, name string, value bool) []byte {
-	return appendEntry(b, number, name, protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), protowire.EncodeBool(value)))
-}
-
-func appendEntry(b []byte, number protowire.Number, name string, choice []byte) []byte {
-	entry := appendText(nil, 1, name)
-	entry = protowire.AppendBytes(protowire.AppendTag(entry, 2, protowire.BytesType), choice)
-	return protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), entry)
 }

@@ -152,26 +152,28 @@ func (f *Front) refusals(ctx context.Context) <-chan struct{} {
 	return nil
 }
 
+// read receives a message. A panic of a decoder costs the call: the goroutine may be none that recovers.
+func (f *Front) read(receive func(any) error, to any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = f.panicked("receive", p)
+		}
+	}()
+	return receive(to) // the client has been told of an error
+}
+
 // receive receives the message of a call. If it fails, it calls left when gRPC does not use to any more.
 func (f *Front) receive(ctx context.Context, receive func(any) error, to any, left func()) error {
 	refused := f.refusals(ctx)
-	read := func() (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = f.panicked("receive", p)
-			}
-		}()
-		return receive(to) // the client has been told of an error
-	}
 	if refused == nil {
-		err := read()
+		err := f.read(receive, to)
 		if err != nil {
 			left()
 		}
 		return err
 	}
 	received := make(chan error, 1)
-	go func() { received <- read() }() // ends with the call at the latest
+	go func() { received <- f.read(receive, to) }() // ends with the call at the latest
 	select {
 	case err := <-received:
 		if err != nil {

@@ -90,11 +90,16 @@ func (f *Front) requests(ctx context.Context, s grpc.ServerStream) <-chan receiv
 	go func() { // ends with ctx, which ends with the handler
 		for {
 			r, _ := requests.Get().(*request)
-			err := s.RecvMsg(r)
+			err := f.read(s.RecvMsg, r)
+			if err != nil {
+				r.abandon() // it may have been read in part
+			}
 			select {
 			case next <- received{r, err}:
 			case <-ctx.Done():
-				r.release()
+				if err == nil {
+					r.release()
+				}
 				return
 			}
 			if err != nil {

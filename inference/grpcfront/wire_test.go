@@ -18,6 +18,7 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/grpcfront/pb"
 	v2 "clearmlserving/inference/v2"
+	"clearmlserving/inference/v2/wire"
 )
 
 // decoded reads a message as the codec does.
@@ -147,7 +148,7 @@ func TestBrokenRequestsAreRefusedByName(t *testing.T) {
 		return &pb.ModelInferRequest{Inputs: []*pb.ModelInferRequest_InferInputTensor{input("x", datatype, shape, c)}}
 	}
 	many := raw([]int64{1}, make([]byte, 4))
-	for range maxTensors {
+	for range wire.MaxTensors {
 		many.Inputs = append(many.Inputs, input("y", "FP32", nil, nil))
 	}
 	parameters := &pb.ModelInferRequest{Parameters: map[string]*pb.InferParameter{}}
@@ -172,7 +173,7 @@ func TestBrokenRequestsAreRefusedByName(t *testing.T) {
 		"a negative dimension":        {raw([]int64{-1, 4}, make([]byte, 4)), "negative dimension"},
 		"dimensions that overflow":    {raw([]int64{1 << 40, 1 << 40}, make([]byte, 4)), "too many elements"},
 		"bytes that overflow":         {raw([]int64{1 << 62}, make([]byte, 4)), "takes far more"},
-		"many dimensions":             {raw(slices.Repeat([]int64{1}, maxRank+1), make([]byte, 4)), "more than 64 dimensions"},
+		"many dimensions":             {raw(slices.Repeat([]int64{1}, engine.MaxRank+1), make([]byte, 4)), "more than 64 dimensions"},
 		"more data than inputs":       {raw([]int64{1}, make([]byte, 4), nil), "2 raw_input_contents for 1 inputs"},
 		"raw and typed data": {func() *pb.ModelInferRequest {
 			m := typed("FP32", []int64{1}, &pb.InferTensorContents{Fp32Contents: []float32{1}})

@@ -73,6 +73,7 @@ const (
 	consoleEvery = 5 * time.Second
 	reportGap    = 200 * time.Millisecond // the minimum time between two reports
 	countsEvery  = 15 * time.Second       // between two reports that differ only in their counts
+	changedEvery = PingEvery              // or in when their state was changed, for which somebody may wait
 	lastWords    = 3 * time.Second        // for marking the task as ended
 )
 
@@ -169,6 +170,7 @@ type instanceRecord struct {
 	pings     int
 	standing  string    // of the last stored report
 	reported  time.Time // when
+	changed   time.Time // when its state was
 	waiting   bool      // a report is due after the gap
 	troubled  bool
 
@@ -245,7 +247,11 @@ func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 	if err != nil {
 		return err
 	}
-	if standing == record.standing && time.Since(record.reported) < countsEvery {
+	gap := countsEvery
+	if !report.StateChanged.Equal(record.changed) {
+		gap = changedEvery
+	}
+	if standing == record.standing && time.Since(record.reported) < gap {
 		return nil
 	}
 	if r.o.Usage != nil {
@@ -260,7 +266,7 @@ func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 	if err := r.o.Client.ReportInstance(ctx, record.taskID, text); err != nil {
 		return fmt.Errorf("report the instance's state: %w", err)
 	}
-	record.standing, record.reported = standing, time.Now()
+	record.standing, record.reported, record.changed = standing, time.Now(), report.StateChanged
 	return nil
 }
 

@@ -283,6 +283,21 @@ func (m *replacedModel) Status() serving.ModelReport {
 	return serving.ModelReport{State: serving.StateClosed}
 }
 
+// Whoever waits for a change tells by it that what is served has been read since.
+func TestTheStatusTellsTheAgeOfTheConfiguration(t *testing.T) {
+	w := newWorld()
+	w.set(endpoints(map[string]string{"m/1": "v1"}))
+	run(t, w, "", func(r *reconcile.Reconciler, _ *router.Router) {
+		before := r.Status()
+		changed := time.Unix(1e9, 0)
+		w.set(func(s *reconcile.State) { s.Changed = changed }) // and back
+		settle()
+		if now := r.Status(); !now.StateChanged.Equal(changed) || now.StateHash != before.StateHash {
+			t.Errorf("%s %s, before %s", now.StateHash, now.StateChanged, before.StateHash)
+		}
+	})
+}
+
 func TestAModelThatIsReplacedWhileItsStatusIsReadIsNotReported(t *testing.T) {
 	w := newWorld()
 	w.set(endpoints(map[string]string{"m/1": "v1"}))

@@ -126,7 +126,7 @@ func (c *ClearMLSource) read(ctx context.Context, id string, last *State) (*Stat
 	}
 	configuration := doc.Configuration()
 	state := &State{
-		ServiceID: doc.ID, ServiceName: doc.Name, Project: doc.Project, Sections: configuration.Sections, General: doc.General,
+		ServiceID: doc.ID, ServiceName: doc.Name, Project: doc.Project, Changed: doc.Changed, Sections: configuration.Sections, General: doc.General,
 		Unreadable: configuration.Unreadable, Artifacts: map[string]Artifact{}, Models: map[serving.ModelID]Model{},
 		Found: map[string][]serving.MonitoredModel{}, Trouble: map[string]string{},
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"clearmlserving/serving"
 )
@@ -19,6 +20,7 @@ type State struct {
 	ServiceID   string                              `json:"service_id"`
 	ServiceName string                              `json:"service_name"`
 	Project     string                              `json:"project"`
+	Changed     time.Time                           `json:"changed,omitzero"` // the last write to the service's task before it was read
 	Sections    map[serving.Section]json.RawMessage `json:"sections"`
 	// Unreadable has the sections whose text could not be parsed, with the cause.
 	Unreadable map[serving.Section]string `json:"unreadable,omitempty"`

@@ -59,7 +59,7 @@ func (r *Reconciler) publish() {
 	}
 	if r.state != nil {
 		s.ServiceID, s.ServiceName, s.StateHash = r.state.ServiceID, r.state.ServiceName, r.stateHash
-		s.Digests = r.digests
+		s.StateChanged, s.Digests = r.state.Changed, r.digests
 	}
 	for _, url := range r.urls() {
 		e := r.entries[url]

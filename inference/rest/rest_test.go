@@ -129,6 +129,10 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 		return &engine.Response{Status: 200, ContentType: "text/event-stream", Stream: &pieces{left: []string{"one,", "two,", "three"}}}, nil
 	case "cut":
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one,"}, err: errors.New("worker died")}}, nil
+	case "late":
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &latePieces{pieces{left: []string{"one,", "two"}}}}, nil
+	case "late-cut":
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &latePieces{pieces{left: []string{"one,"}, err: errors.New("worker died")}}}, nil
 	case "panics":
 		switch string(r.Body) {
 		case "no answer":
@@ -584,6 +588,29 @@ func TestStreamsThatAreSentWholeAreRecordedWithTheirSize(t *testing.T) {
 	defer recorder.mu.Unlock()
 	if len(recorder.samples) != 2 || !slices.Equal(recorder.streams, []int{len(body)}) {
 		t.Errorf("%+v, streams of %v bytes; the answer has %d", recorder.samples, recorder.streams, len(body))
+	}
+}
+
+// latePieces is a stream whose variables are known at its end.
+type latePieces struct{ pieces }
+
+func (p *latePieces) Stats() []byte { return fmt.Appendf(nil, `{"left":%d}`, len(p.left)) }
+
+func TestVariablesOfAStreamAreRecordedAtItsEnd(t *testing.T) {
+	recorder := &countingRecorder{}
+	base := start(t, func(o *options) { o.Recorder = recorder }, "late", "late-cut")
+	post(t, base+"/serve/late", "")
+	post(t, base+"/serve/late-cut", "")
+	recorder.mu.Lock()
+	defer recorder.mu.Unlock()
+	if len(recorder.samples) != 2 || len(recorder.streams) != 1 {
+		t.Fatalf("%+v, %v", recorder.samples, recorder.streams)
+	}
+	if whole := recorder.samples[0]; !whole.Sampled || !whole.Streamed || whole.Latency <= 0 || string(whole.Variables) != `{"left":0}` {
+		t.Errorf("%+v", whole)
+	}
+	if cut := recorder.samples[1]; cut.Sampled || cut.Variables != nil {
+		t.Errorf("it has failed: %+v", cut)
 	}
 }
 

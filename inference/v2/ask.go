@@ -177,7 +177,7 @@ func ParseResponse(body []byte, header int, limit int64) (*Response, error) {
 		return nil, badRequest("the answer has %d bytes of binary data that no output takes", len(p.rest))
 	}
 	r.Outputs = p.r.Inputs
-	if i := duplicate(len(r.Outputs), func(i int) string { return r.Outputs[i].Name }); i >= 0 {
+	if i := Duplicate(len(r.Outputs), func(i int) string { return r.Outputs[i].Name }); i >= 0 {
 		return nil, badRequest("the answer has two outputs with the name '%s'", r.Outputs[i].Name)
 	}
 	return &r, nil

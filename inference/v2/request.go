@@ -150,17 +150,17 @@ func (p *parser) request() error {
 
 // CheckNames refuses inputs, and outputs that the client asks for, of the same name.
 func (r *Request) CheckNames() error {
-	if i := duplicate(len(r.Inputs), func(i int) string { return r.Inputs[i].Name }); i >= 0 {
+	if i := Duplicate(len(r.Inputs), func(i int) string { return r.Inputs[i].Name }); i >= 0 {
 		return badRequest("the request has two inputs with the name '%s'", r.Inputs[i].Name)
 	}
-	if i := duplicate(len(r.Outputs), func(i int) string { return r.Outputs[i].Name }); i >= 0 {
+	if i := Duplicate(len(r.Outputs), func(i int) string { return r.Outputs[i].Name }); i >= 0 {
 		return badRequest("the request asks for the output '%s' twice", r.Outputs[i].Name)
 	}
 	return nil
 }
 
-// duplicate finds an element whose name another one before it has, -1 if there is none.
-func duplicate(n int, name func(i int) string) int {
+// Duplicate finds an element whose name another one before it has, -1 if there is none.
+func Duplicate(n int, name func(i int) string) int {
 	const few = 16
 	if n > few {
 		seen := make(map[string]struct{}, n)

@@ -198,7 +198,8 @@ func lastLine(d process.Death) string {
 	return d.String()
 }
 
-// Probe asks the server for its models, which it answers only if it works. The error says why it does not.
+// Probe asks the server for its models, which it answers only if it works, and connects to its ports of gRPC, which it
+// opens last. The error says why it does not.
 func (o Options) Probe(ctx context.Context, client *http.Client) error {
 	text, err := os.ReadFile(o.Where().Keys)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -237,9 +238,15 @@ func (o Options) Probe(ctx context.Context, client *http.Client) error {
 	case err != nil:
 		return fmt.Errorf("its list of models is not usable: %w", err)
 	case list.Type == "InvalidKeyException": // it has expired; whoever uses it asks for a new one
-		return nil
 	case response.StatusCode != http.StatusOK || list.Models == nil:
 		return fmt.Errorf("it answers %d to a question for its models", response.StatusCode)
+	}
+	for _, address := range []string{o.Where().GRPC, o.Where().Admin} {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+		if err != nil {
+			return fmt.Errorf("it does not answer over gRPC yet: %w", err)
+		}
+		_ = c.Close() // nothing was sent
 	}
 	return nil
 }

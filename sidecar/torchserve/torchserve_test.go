@@ -152,6 +152,16 @@ func TestTheProbeNeedsAServerThatWorks(t *testing.T) {
 	if err := os.WriteFile(o.Where().Keys, []byte(`{"management": {"key": "k"}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := probe(); err == nil || !strings.Contains(err.Error(), "over gRPC yet") {
+		t.Errorf("without gRPC: %v", err)
+	}
+	for _, address := range []string{o.Where().GRPC, o.Where().Admin} {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = listener.Close() })
+	}
 	for _, tc := range []struct {
 		status int
 		answer string

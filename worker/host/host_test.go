@@ -19,6 +19,7 @@ import (
 	"clearmlserving/leaktest"
 	"clearmlserving/worker"
 	"clearmlserving/worker/venv"
+	"clearmlserving/worker/workertest"
 )
 
 func TestMain(all *testing.M) { leaktest.Main(all) }
@@ -26,18 +27,8 @@ func TestMain(all *testing.M) { leaktest.Main(all) }
 // running is a Host with the interpreter of the machine.
 func running(t *testing.T, extra ...string) *Host {
 	t.Helper()
-	python := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
-	if python == "" {
-		python = "python3"
-	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PIP_NO_INDEX=1", "UV_OFFLINE=1"}
-	base, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{python}, Env: env})
-	if err != nil {
-		if os.Getenv("CLEARML_SERVING_TEST_PYTHON") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("no Python: %v", err)
-	}
+	base, env := workertest.Environment(t)
+	env = append(env, "PIP_NO_INDEX=1", "UV_OFFLINE=1")
 	uv, err := filepath.Abs("../../bin/tools/uv/bin/uv") // faster, where it is
 	if err != nil {
 		t.Fatal(err)

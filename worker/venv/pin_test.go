@@ -63,6 +63,17 @@ func TestPinnedEnvironmentsHaveTheVersionsThatWereChosen(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	// Other versions make another environment, also in the same folder.
+	if err := os.WriteFile(filepath.Join(constraints, name), []byte(pins+"other==2\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if other, err := pinned.Own(t.Context(), base, code); err != nil || other == made {
+		t.Errorf("with other versions: %v, %v; before %v", other, err, made)
+	}
+	if err := os.WriteFile(filepath.Join(constraints, name), []byte(pins), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
 	// The folder of an image is only read: no lock, no time of use, no installer.
 	image := filepath.Dir(made.Dir)
 	if err := os.RemoveAll(made.Dir + ".use"); err != nil {

@@ -8,7 +8,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -80,17 +82,17 @@ func (m *Maker) Own(ctx context.Context, base Interpreter, folder string) (Envir
 	if err != nil {
 		return Environment{}, err
 	}
-	args := []string{"-r", RequirementsFile}
+	args, inputs := []string{"-r", RequirementsFile}, []string{"own", base.Path, base.Version, text}
 	if m.o.Constraints != "" {
-		pins := filepath.Join(m.o.Constraints, constraintsName(text))
-		if _, err := os.Stat(pins); err == nil {
-			args = append(args, "-c", pins)
+		file := filepath.Join(m.o.Constraints, constraintsName(text))
+		pins, err := os.ReadFile(file)
+		if err == nil {
+			args, inputs = append(args, "-c", file), append(inputs, string(pins))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return Environment{}, fmt.Errorf("exact versions of the environment: %w", err)
 		}
 	}
-	return m.make(ctx, recipe{
-		base: base, name: "requirements.txt", dir: folder, args: args,
-		key: key("own", base.Path, base.Version, text),
-	})
+	return m.make(ctx, recipe{base: base, name: "requirements.txt", dir: folder, args: args, key: key(inputs...)})
 }
 
 // Layer creates an environment on top of the base, with additional packages. They are arguments as

@@ -14,6 +14,7 @@ import (
 
 	"clearmlserving/serving"
 	"clearmlserving/worker"
+	"clearmlserving/worker/workertest"
 )
 
 const surrounds = `
@@ -32,18 +33,7 @@ class Preprocess:
 // running starts workers for the code; with batch they also batch requests.
 func running(t *testing.T, batch serving.Batching) *worker.Group {
 	t.Helper()
-	python, named := os.LookupEnv("CLEARML_SERVING_TEST_PYTHON")
-	if !named {
-		python = "python3"
-	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	found, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{python}, Env: env})
-	if err != nil {
-		if named {
-			t.Fatal(err)
-		}
-		t.Skipf("no Python: %v", err)
-	}
+	found, env := workertest.Environment(t)
 	path := filepath.Join(t.TempDir(), "preprocess.py")
 	if err := os.WriteFile(path, []byte(surrounds), 0o600); err != nil {
 		t.Fatal(err)

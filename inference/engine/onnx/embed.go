@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/jsontensor"
 	"clearmlserving/inference/openaiapi"
 	"clearmlserving/wordpiece"
 )
@@ -153,11 +154,11 @@ func (m *model) embed(ctx context.Context, req *engine.Request) (*engine.Respons
 		return problemOf(problem), nil
 	}
 	m.answered.Add(1)
-	return &engine.Response{Status: http.StatusOK, ContentType: jsonType, Body: body}, nil
+	return &engine.Response{Status: http.StatusOK, ContentType: jsontensor.ContentType, Body: body}, nil
 }
 
 func problemOf(p *openaiapi.Problem) *engine.Response {
-	return &engine.Response{Status: p.Status, ContentType: jsonType, Body: p.Body(), Unread: true}
+	return &engine.Response{Status: p.Status, ContentType: jsontensor.ContentType, Body: p.Body(), Unread: true}
 }
 
 // vector computes the vector of a text, whose length is 1.

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/jsontensor"
 	"clearmlserving/inference/openaiapi"
 	"clearmlserving/serving"
 	"clearmlserving/wordpiece"
@@ -70,7 +71,7 @@ func tokensOf(t *testing.T, text string) []int64 {
 
 func embed(t *testing.T, m *model, body string) (int, string) {
 	t.Helper()
-	resp, err := m.Infer(t.Context(), &engine.Request{Route: openaiapi.Embeddings, Body: []byte(body), ContentType: jsonType})
+	resp, err := m.Infer(t.Context(), &engine.Request{Route: openaiapi.Embeddings, Body: []byte(body), ContentType: jsontensor.ContentType})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func TestAModelOfTokensEmbedsTexts(t *testing.T) {
 		}
 	}
 	// Other requests get the model's outputs.
-	resp, err := m.Infer(t.Context(), &engine.Request{Body: []byte(`{"input_ids":[[1]],"attention_mask":[[1]]}`), ContentType: jsonType})
+	resp, err := m.Infer(t.Context(), &engine.Request{Body: []byte(`{"input_ids":[[1]],"attention_mask":[[1]]}`), ContentType: jsontensor.ContentType})
 	if err != nil || !strings.HasPrefix(string(resp.Body), "[[[") {
 		t.Errorf("%s, %v", resp.Body, err)
 	}

@@ -103,7 +103,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		return nil, err
 	}
 	m.url, m.nanAsNull = spec.URL, nanAsNull
-	m.variables.Store(&spec.Variables)
+	_ = m.SetVariables(spec.Variables) // it never fails
 	if m.embedder, err = embedderOf(filepath.Dir(file), m.signature); err != nil && !errors.Is(err, errNoEmbedder) {
 		m.warning = cmp.Or(m.warning, "the model answers no requests for embeddings: "+err.Error())
 	}
@@ -166,14 +166,6 @@ func (e *Engine) load(ctx context.Context, library, file string, settings servin
 	return m, nil
 }
 
-// shortened is the begin of a text.
-func shortened(text string, most int) string {
-	if len(text) > most {
-		return strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return text
-}
-
 // modelFile finds the model in a file or folder.
 func modelFile(path string) (string, error) {
 	fault := func(format string, args ...any) error {
@@ -220,6 +212,8 @@ func loadText(file string, err error) string {
 
 // model is a session of one endpoint.
 type model struct {
+	jsontensor.Logged
+
 	e         *Engine
 	url       serving.EndpointURL
 	session   *onnxruntime.Session
@@ -231,8 +225,6 @@ type model struct {
 	embedder  *embedder // nil: the model does not embed texts
 	warning   string
 	keys      []keysOf // of the maps of an output, as the first run has returned them
-
-	variables atomic.Pointer[[]string] // of the statistics
 
 	waiting, answered atomic.Int64
 }
@@ -299,7 +291,7 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 			return nil, m.failure(err)
 		}
 		m.answered.Add(1)
-		resp.Stats = m.stats(req, in, resp.Tensors)
+		resp.Stats = m.Stats(req, in, resp.Tensors)
 		return resp, nil
 	}
 	if m.embedder != nil && req.Route == openaiapi.Embeddings {
@@ -308,20 +300,20 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	in, err := jsontensor.Tensors(req.Body, m.signature.Inputs)
 	if err != nil {
 		m.answered.Add(1)
-		return refused(err), nil
+		return jsontensor.Refused(err), nil
 	}
 	out, err := m.ask(ctx, req, in)
 	if err != nil {
 		err := m.failure(err)
 		if failed, ok := errors.AsType[*engine.Error](err); ok && failed.Kind == engine.KindBadRequest {
 			m.answered.Add(1)
-			return refused(err), nil
+			return jsontensor.Refused(err), nil
 		}
 		return nil, err
 	}
 	m.answered.Add(1)
 	resp := m.answer(out)
-	resp.Stats = m.stats(req, in, out)
+	resp.Stats = m.Stats(req, in, out)
 	return resp, nil
 }
 

@@ -236,13 +236,13 @@ func (m *model) answer(out []engine.Tensor) *engine.Response {
 			body = append(jsontensor.AppendText(body, spec.Name), ':')
 		}
 		if body, out, err = m.print(body, i, out); err != nil {
-			return detail(500, "Error processing request: the answer cannot be sent: "+err.Error())
+			return jsontensor.Unprintable(err)
 		}
 	}
 	if !single {
 		body = append(body, '}')
 	}
-	return &engine.Response{Status: 200, ContentType: jsonType, Body: body}
+	return &engine.Response{Status: 200, ContentType: jsontensor.ContentType, Body: body}
 }
 
 // print appends output i, and returns the tensors of the others.
@@ -296,23 +296,6 @@ func (m *model) printMaps(body []byte, i int, t *engine.Tensor) ([]byte, error) 
 		body = append(body, '}')
 	}
 	return append(body, ']'), nil
-}
-
-const jsonType = "application/json"
-
-// detail is an answer with an error status, in the form that answers of workers have.
-func detail(status int, text string) *engine.Response {
-	return &engine.Response{Status: status, ContentType: jsonType, Body: append(jsontensor.AppendText([]byte(`{"detail":`), strings.ToValidUTF8(text, "\uFFFD")), '}')}
-}
-
-// refused is the answer to a body that is not the model's input.
-func refused(err error) *engine.Response {
-	r := detail(422, err.Error())
-	if failed, ok := errors.AsType[*jsontensor.BodyError](err); ok && failed.At >= 0 {
-		r.Body = fmt.Appendf(nil, `{"detail":[{"type":"json_invalid","loc":["body",%d],"msg":"JSON decode error","input":{},"ctx":{"error":%s}}]}`, failed.At, jsontensor.AppendText(nil, failed.Text))
-	}
-	r.Unread = true
-	return r
 }
 
 // The inputs that are tried at a load: what a dimension of any length is, except the first, and the

@@ -21,6 +21,7 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/onnxruntime"
 	"clearmlserving/process"
+	"clearmlserving/serving"
 )
 
 // trial is what the child process is to load.
@@ -167,7 +168,7 @@ func Trial(ctx context.Context, argument string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	o := t.run(ctx)
-	o.LoadError, o.RunError = shortened(o.LoadError, 4<<10), shortened(o.RunError, 300) // they are one line of output
+	o.LoadError, o.RunError = serving.Shorten(o.LoadError, 4<<10), serving.Shorten(o.RunError, 300) // they are one line of output
 	out, err := json.Marshal(o)
 	if err != nil {
 		fmt.Fprintln(stderr, err) //nolint:errcheck // the exit code says it

@@ -179,6 +179,7 @@ type codeStream struct {
 	ctx    context.Context //nolint:containedctx // that of the last call
 	unhook func() bool
 	out    []byte
+	stats  []byte // what the code has collected so far, nil if not sampled
 	failed error
 }
 
@@ -209,6 +210,9 @@ func (s *codeStream) Next(ctx context.Context) ([]byte, error) {
 	return s.out, nil
 }
 
+// Stats implements engine.LateStats.
+func (s *codeStream) Stats() []byte { return s.stats }
+
 // change appends the events of a piece, as postprocess returns them. An event for which it returns None is left out.
 func (s *codeStream) change(piece []byte) error {
 	events := splitter{buffer: piece}
@@ -233,6 +237,9 @@ func (s *codeStream) change(piece []byte) error {
 		}
 		if answer.Status >= http.StatusBadRequest {
 			return &engine.Error{Endpoint: s.c.m.url, Text: "postprocess failed: " + string(shortened(answer.Body))}
+		}
+		if answer.Stats != nil { // with those of the events before: they have one request's state
+			s.stats = answer.Stats
 		}
 		if string(answer.Body) == "null" {
 			continue

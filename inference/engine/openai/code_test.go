@@ -114,6 +114,48 @@ func TestCodeChangesRequestsAndAnswers(t *testing.T) {
 	}
 }
 
+func TestWhatCodeCollectsInAStreamIsKnownAtItsEnd(t *testing.T) {
+	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, chunk("a", "null")+chunk("b", "null")+chunk("", `"stop"`)+"data: [DONE]\n\n")
+	})
+	const collects = `def preprocess(self, body, state, collect):
+    state["n"] = 0
+    if collect:
+        collect({"asked": 1})
+    return body
+def postprocess(self, data, state, collect):
+    state["n"] += 1
+    if collect:
+        collect({"events": state["n"]})
+    return data
+`
+	m, err := withCode(t, serving.EngineOpenAI, map[string]any{"address": s.URL}, collects, openai.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sampled := range []bool{true, false} {
+		resp, err := m.Infer(t.Context(), &engine.Request{Route: openaiapi.Chat, Body: []byte(streamed), ContentType: "application/json", Sampled: sampled})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, ok := resp.Stream.(engine.LateStats)
+		if !ok {
+			t.Fatalf("%T has no variables", resp.Stream)
+		}
+		if _, err := read(t, stream); err != nil {
+			t.Fatal(err)
+		}
+		want := ""
+		if sampled {
+			want = `{"asked":1,"events":3}`
+		}
+		if got := string(stream.Stats()); got != want {
+			t.Errorf("sampled %t: %s, want %s", sampled, got, want)
+		}
+	}
+}
+
 func TestAClientThatLeavesAStreamWithCodeEndsIt(t *testing.T) {
 	left := make(chan struct{})
 	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,8 +22,11 @@ var errGone = errors.New("it does not answer its probes")
 type flights struct {
 	address string
 
+	signs atomic.Uint64 // of progress: what the server has sent
+
 	mu   sync.Mutex
-	bad  time.Time // since when probes fail, zero: they do not
+	bad  time.Time // since when probes fail and it sends nothing, zero: they do not
+	seen uint64    // of signs
 	held map[*context.CancelCauseFunc]struct{}
 }
 
@@ -34,23 +39,29 @@ func (f *flights) hold(life context.Context, cancel context.CancelCauseFunc) (re
 	}
 	f.held[key] = struct{}{}
 	f.mu.Unlock()
-	release = func() {
+	drop := func() {
 		f.mu.Lock()
 		delete(f.held, key)
 		f.mu.Unlock()
 	}
-	context.AfterFunc(life, release)
-	return release
+	stop := context.AfterFunc(life, drop)
+	return func() {
+		stop()
+		drop()
+	}
 }
 
-// probed takes the result of a probe.
+// probed takes the result of a probe. A server that sends answers is alive, however long its probes take.
 func (f *flights) probed(err error, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	signs := f.signs.Load()
+	sends := signs != f.seen
+	f.seen = signs
 	switch {
 	case err == nil:
 		f.bad = time.Time{}
-	case f.bad.IsZero():
+	case f.bad.IsZero() || sends:
 		f.bad = now
 	case now.Sub(f.bad) >= goneAfter:
 		for cancel := range f.held {
@@ -68,17 +79,41 @@ type holder struct {
 
 // RoundTrip implements http.RoundTripper.
 func (h *holder) RoundTrip(r *http.Request) (*http.Response, error) {
-	release := func() {}
 	url := r.URL.Scheme + "://" + r.URL.Host + r.URL.Path
 	for _, f := range h.m.flights {
 		if strings.HasPrefix(url, f.address+"/") {
-			release = f.hold(h.life, h.cancel)
-			break
+			release := f.hold(h.life, h.cancel)
+			response, err := h.m.e.transport.RoundTrip(r)
+			if err != nil { // another server may get it
+				release()
+				return nil, err
+			}
+			response.Body = &inFlight{response.Body, f, release}
+			return response, nil
 		}
 	}
-	response, err := h.m.e.transport.RoundTrip(r)
-	if err != nil { // another server may get it
-		release()
+	return h.m.e.transport.RoundTrip(r)
+}
+
+// inFlight is the body of an answer. Once it is closed, the end of its server is nothing to the request any more: another
+// server may have the next part of it.
+type inFlight struct {
+	io.ReadCloser
+
+	f       *flights
+	release func()
+}
+
+// Read implements io.Reader.
+func (b *inFlight) Read(p []byte) (n int, err error) {
+	if n, err = b.ReadCloser.Read(p); n > 0 {
+		b.f.signs.Add(1)
 	}
-	return response, err
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *inFlight) Close() error {
+	b.release()
+	return b.ReadCloser.Close()
 }

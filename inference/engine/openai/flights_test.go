@@ -45,3 +45,61 @@ func TestARequestEndsOnlyWithTheServerThatHasIt(t *testing.T) {
 		}
 	}
 }
+
+func TestAServerThatSendsIsAliveAndOneThatHasAnsweredIsOver(t *testing.T) {
+	more := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.URL.Path == "/stream" {
+			_, _ = w.Write([]byte("."))
+			_ = http.NewResponseController(w).Flush()
+			if _, ok := <-more; !ok {
+				return
+			}
+		}
+	}))
+	defer s.Close()
+	defer close(more)
+	transport := remote.Transport(nil)
+	defer transport.CloseIdleConnections()
+	f := &flights{address: s.URL}
+	m := &model{e: &Engine{transport: transport}, flights: []*flights{f}}
+	ask := func(path string) (context.Context, *http.Response) {
+		life, cancel := context.WithCancelCause(t.Context())
+		t.Cleanup(func() { cancel(nil) })
+		request, err := http.NewRequestWithContext(life, http.MethodGet, s.URL+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := (&holder{m, life, cancel}).RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return life, response
+	}
+	streams, stream := ask("/stream")
+	defer stream.Body.Close()
+	over, answer := ask("/whole")
+	if err := answer.Body.Close(); err != nil {
+		t.Fatal(err)
+	}
+	failed, now := errors.New("no answer"), time.Now()
+	piece := make([]byte, 1)
+	for range 5 {
+		if _, err := stream.Body.Read(piece); err != nil {
+			t.Fatal(err)
+		}
+		f.probed(failed, now)
+		now = now.Add(goneAfter)
+		more <- struct{}{}
+	}
+	if err := context.Cause(streams); err != nil {
+		t.Errorf("it has ended while it was sent: %v", err)
+	}
+	f.probed(failed, now)
+	if err := context.Cause(streams); !errors.Is(err, errGone) {
+		t.Errorf("the server sends nothing any more: %v", err)
+	}
+	if err := context.Cause(over); err != nil {
+		t.Errorf("the end of a server that has answered has ended the rest of the request: %v", err)
+	}
+}

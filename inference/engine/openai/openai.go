@@ -53,20 +53,16 @@ const (
 	defaultAnswer = 64 << 20
 	mostError     = 1 << 20 // of the body of an error
 	mostModels    = 1 << 20 // of the list of models
-	// Servers in Python close idle connections after 5 s: a request on one that is being closed would be lost.
-	idleTimeout = 3 * time.Second
-	idleConns   = 256
 )
 
 // New creates an Engine; Run runs it.
 func New(o Options) *Engine {
 	o.MaxAnswer, o.Logger = cmp.Or(o.MaxAnswer, defaultAnswer), cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	transport := o.Transport
-	if transport == nil {
-		transport = remote.Transport(nil)
+	transport := remote.Transport(nil)
+	if o.Transport != nil {
+		transport = o.Transport.Clone()
+		remote.Adapt(transport)
 	}
-	transport = transport.Clone()
-	transport.IdleConnTimeout, transport.MaxIdleConnsPerHost, transport.DisableCompression = idleTimeout, idleConns, true
 	return &Engine{o: o, transport: transport}
 }
 
@@ -332,7 +328,7 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 		s := &plainStream{body: response.Body, cancel: cancel, stall: m.settings.Stall}
 		return &engine.Response{Status: response.StatusCode, ContentType: response.Header.Get("Content-Type"), Stream: s}, true, nil
 	}
-	body, err := bodyOf(response, m.e.o.MaxAnswer)
+	body, err := remote.ReadBody(response, m.e.o.MaxAnswer)
 	if err != nil {
 		return nil, false, err
 	}
@@ -344,15 +340,6 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 		return nil, false, err
 	}
 	return &engine.Response{Status: response.StatusCode, ContentType: jsonType, Body: body}, false, nil
-}
-
-// bodyOf is the body of an answer. One that breaks off is of a server that has begun, so that the request is not repeated.
-func bodyOf(response *http.Response, limit int64) ([]byte, error) {
-	body, err := remote.ReadBody(response, limit)
-	if _, ok := errors.AsType[*engine.Error](err); err != nil && !ok {
-		err = remote.Broken(err)
-	}
-	return body, err
 }
 
 // post sends a question to the server with the least to do.
@@ -440,7 +427,7 @@ func (m *model) count(u openaiapi.Usage) {
 
 // refusal is the answer of a server with an error. One that cannot work is as good as none.
 func (m *model) refusal(response *http.Response) (*engine.Response, bool, error) {
-	body, err := bodyOf(response, mostError)
+	body, err := remote.ReadBody(response, mostError)
 	if err != nil {
 		return nil, false, err
 	}

@@ -238,17 +238,7 @@ func (m *Model) asJSON(v *worker.Value) ([]byte, error) {
 	if v.Layout == worker.OneArray && len(tensors) == 1 {
 		return jsontensor.AppendTensor(nil, &tensors[0], false)
 	}
-	body := []byte{'{'}
-	for i := range tensors {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = append(jsontensor.AppendText(body, tensors[i].Name), ':')
-		if body, err = jsontensor.AppendTensor(body, &tensors[i], false); err != nil {
-			return nil, err
-		}
-	}
-	return append(body, '}'), nil
+	return jsontensor.AppendObject(nil, tensors, false)
 }
 
 // between computes what preprocess returned.

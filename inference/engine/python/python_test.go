@@ -15,6 +15,7 @@ import (
 	"clearmlserving/serving"
 	"clearmlserving/worker"
 	"clearmlserving/worker/host"
+	"clearmlserving/worker/workertest"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -22,18 +23,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 // running is an Engine with the interpreter of the machine.
 func running(t *testing.T) *Engine {
 	t.Helper()
-	python := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
-	if python == "" {
-		python = "python3"
-	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	base, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{python}, Env: env})
-	if err != nil {
-		if os.Getenv("CLEARML_SERVING_TEST_PYTHON") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("no Python: %v", err)
-	}
+	base, env := workertest.Environment(t)
 	e := New(Options{Host: host.New(host.Options{
 		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
 		Worker: worker.Options{RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))},

@@ -35,11 +35,17 @@ func Dialer() *net.Dialer {
 // Transport is for the connections to servers of HTTP. trust is nil for the machine's certificates. It
 // follows no proxy: engines are beside this process.
 func Transport(trust *tls.Config) *http.Transport {
-	return &http.Transport{
+	t := &http.Transport{
 		DialContext: Dialer().DialContext, TLSClientConfig: trust, TLSHandshakeTimeout: connectTimeout, ForceAttemptHTTP2: trust != nil,
-		MaxIdleConns: mostIdle, MaxIdleConnsPerHost: mostIdle, IdleConnTimeout: idleTimeout, MaxResponseHeaderBytes: mostHeaders,
-		DisableCompression: true, ExpectContinueTimeout: time.Second,
+		MaxIdleConns: mostIdle, MaxResponseHeaderBytes: mostHeaders, ExpectContinueTimeout: time.Second,
 	}
+	Adapt(t)
+	return t
+}
+
+// Adapt sets how a transport keeps the connections to servers, and that their answers come as they are.
+func Adapt(t *http.Transport) {
+	t.IdleConnTimeout, t.MaxIdleConnsPerHost, t.DisableCompression = idleTimeout, mostIdle, true
 }
 
 // Send sends a request by HTTP to one of the addresses, which are base URLs. The path and the query of
@@ -150,7 +156,7 @@ func (b *body) end(err error) {
 }
 
 // ReadBody reads the body of an answer to its end and closes it. More than limit bytes are an
-// *engine.Error of KindTooLarge.
+// *engine.Error of KindTooLarge. Other errors are marked as Broken: the server has begun.
 func ReadBody(response *http.Response, limit int64) ([]byte, error) {
 	defer response.Body.Close()
 	tooLarge := &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("the engine's answer is larger than %d bytes", limit)}
@@ -168,7 +174,7 @@ func ReadBody(response *http.Response, limit int64) ([]byte, error) {
 		case errors.Is(err, io.EOF):
 			return data, nil
 		case err != nil:
-			return nil, err
+			return nil, Broken(err)
 		}
 		if len(data) == cap(data) {
 			data = append(data, 0)[:len(data)]

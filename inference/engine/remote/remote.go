@@ -102,6 +102,9 @@ func (s *Set) Run(ctx context.Context) {
 	s.probes.Wait()
 }
 
+// opened counts the pools of this process: engines have a Set each, and their reports are read together.
+var opened atomic.Uint64 //nolint:gochecknoglobals // see above
+
 // Open returns the pool of a key. If nobody uses it, options makes it; it does no I/O. The caller closes
 // the pool.
 func (s *Set) Open(key string, options func() (Options, error)) (*Pool, error) {
@@ -122,7 +125,7 @@ func (s *Set) Open(key string, options func() (Options, error)) (*Pool, error) {
 		return nil, errors.New("there is no address")
 	}
 	o.Name, o.Timeout, o.Logger = cmp.Or(o.Name, "the engine"), cmp.Or(o.Timeout, probeTimeout), cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	p := &Pool{o: o, set: s, key: key, users: 1, stop: func() {}}
+	p := &Pool{o: o, set: s, key: key, id: opened.Add(1), users: 1, stop: func() {}}
 	p.budget.Store(mostRetries * budgetUnit)
 	now := time.Now()
 	for i, name := range o.Addresses {
@@ -143,6 +146,7 @@ type Pool struct {
 	o         Options
 	set       *Set
 	key       string
+	id        uint64 // for reports
 	users     int    // guarded by set.mu
 	stop      func() // ends the probes; guarded by set.mu
 	addresses []*address
@@ -229,6 +233,7 @@ func (p *Pool) Report() []serving.AddressReport {
 	list := make([]serving.AddressReport, len(p.addresses))
 	for i, a := range p.addresses {
 		list[i] = a.report()
+		list[i].Pool = p.id
 	}
 	return list
 }

@@ -70,18 +70,12 @@ func wordsOf(status int, body []byte) string {
 	return r.Error()
 }
 
-// call asks the management API. A key that is refused is renewed once. The error is a *refusal if the server has
-// answered one.
-func (s *server) call(ctx context.Context, method, path string, query url.Values) ([]byte, error) {
-	refused := ""
-	for {
-		key, err := s.keys.get(ctx, forManagement, refused)
-		if err != nil {
-			return nil, err
-		}
+// call asks the management API. The error is a *refusal if the server has answered one.
+func (s *server) call(ctx context.Context, method, path string, query url.Values) (body []byte, err error) {
+	err = s.keys.with(ctx, forManagement, func(key string) (refusedKey bool, err error) {
 		request, err := http.NewRequestWithContext(ctx, method, s.Management+path+"?"+query.Encode(), nil)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		if key != "" {
 			request.Header.Set("Authorization", "Bearer "+key)
@@ -91,22 +85,22 @@ func (s *server) call(ctx context.Context, method, path string, query url.Values
 			if wrapped, ok := errors.AsType[*url.Error](err); ok { // which has the address and the query in its text
 				err = wrapped.Err
 			}
-			return nil, fmt.Errorf("TorchServe's management API at %s: %w", s.Management, err)
+			return false, fmt.Errorf("TorchServe's management API at %s: %w", s.Management, err)
 		}
-		body, err := io.ReadAll(io.LimitReader(response.Body, mostAPI))
-		err = errors.Join(err, response.Body.Close())
-		if err != nil {
-			return nil, err
+		body, err = io.ReadAll(io.LimitReader(response.Body, mostAPI))
+		if err = errors.Join(err, response.Body.Close()); err != nil {
+			return false, err
 		}
 		if response.StatusCode < http.StatusMultipleChoices {
-			return body, nil
+			return false, nil
 		}
 		r, _ := refusalOf(response.StatusCode, body)
-		if !r.refusedKey() || refused != "" || key == "" {
-			return nil, r
-		}
-		refused = key
+		return r.refusedKey(), r
+	})
+	if err != nil {
+		return nil, err
 	}
+	return body, nil
 }
 
 // described is what the server tells of a model.

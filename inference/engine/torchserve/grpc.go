@@ -35,8 +35,8 @@ func dial(address string, limit int64) (*grpc.ClientConn, error) {
 		address, secure = host, credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 	}
 	most := int(min(limit, 2<<30-1))
-	return grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(secure), grpc.WithNoProxy(),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(plainCodec{}), grpc.MaxCallRecvMsgSize(most), grpc.MaxCallSendMsgSize(most)))
+	return grpc.NewClient("passthrough:///"+address, append(remote.GRPC(), grpc.WithTransportCredentials(secure),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(plainCodec{}), grpc.MaxCallRecvMsgSize(most), grpc.MaxCallSendMsgSize(most)))...)
 }
 
 // plainCodec sends messages as they are: []byte is encoded already, and *[]byte gets an encoded message.
@@ -112,33 +112,25 @@ func (b *message) text(field protowire.Number, value string) {
 
 const management = "/org.pytorch.serve.grpc.management.ManagementAPIsService/"
 
-// admin calls the management API over gRPC. A key that is refused is renewed once. The error is a *refusal if the
-// server has answered one.
+// admin calls the management API over gRPC. The error is a *refusal if the server has answered one.
 func (s *server) admin(ctx context.Context, method string, b message) error {
 	conn, err := dial(s.Admin, mostAPI)
 	if err != nil {
 		return err
 	}
 	defer conn.Close() //nolint:errcheck // nothing is sent any more
-	refused := ""
-	for {
-		key, err := s.keys.get(ctx, forManagement, refused)
-		if err != nil {
-			return err
-		}
+	return s.keys.with(ctx, forManagement, func(key string) (refusedKey bool, err error) {
 		var reply []byte
 		err = conn.Invoke(withKey(ctx, key), management+method, []byte(b), &reply)
 		switch code := status.Code(err); {
 		case err == nil:
-			return nil
-		case code == codes.PermissionDenied && key != "" && refused == "":
-			refused = key
+			return false, nil
 		case code == codes.Unavailable || ctx.Err() != nil:
-			return fmt.Errorf("TorchServe's management API at %s: %w", s.Admin, err)
+			return false, fmt.Errorf("TorchServe's management API at %s: %w", s.Admin, err)
 		default:
-			return refusalIn(err)
+			return code == codes.PermissionDenied, refusalIn(err)
 		}
-	}
+	})
 }
 
 // refusalIn reads an error of the server: its words, and on a second line the class of Java.
@@ -174,13 +166,9 @@ func (m *model) askGRPC(ctx context.Context, body []byte) (answer *engine.Respon
 }
 
 func (m *model) callGRPC(ctx context.Context, use *remote.Use, message []byte) (*engine.Response, error) {
-	s, refused := m.servers[use.Index()], ""
-	for {
-		key, err := s.keys.get(ctx, forInference, refused)
-		if err != nil {
-			return nil, m.at(engine.KindUnavailable, err, "TorchServe's key")
-		}
-		var answer *engine.Response
+	s := m.servers[use.Index()]
+	var answer *engine.Response
+	err := s.keys.with(ctx, forInference, func(key string) (refusedKey bool, err error) {
 		if m.settings.Stream {
 			answer, err = m.openStream(withKey(ctx, key), use, message)
 		} else {
@@ -190,12 +178,9 @@ func (m *model) callGRPC(ctx context.Context, use *remote.Use, message []byte) (
 				answer, err = m.answerGRPC(reply)
 			}
 		}
-		if status.Code(err) == codes.PermissionDenied && key != "" && refused == "" {
-			refused = key
-			continue
-		}
-		return answer, m.failureGRPC(ctx, s, err)
-	}
+		return status.Code(err) == codes.PermissionDenied, err
+	})
+	return answer, m.failureGRPC(ctx, s, err)
 }
 
 func (m *model) answerGRPC(reply []byte) (*engine.Response, error) {
@@ -212,6 +197,9 @@ func (m *model) failureGRPC(ctx context.Context, s *server, err error) error {
 		return nil
 	}
 	if _, ok := errors.AsType[*engine.Error](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[*keyError](err); ok {
 		return err
 	}
 	st, ok := status.FromError(err)

@@ -301,6 +301,9 @@ func (m *model) ask(ctx context.Context, q question) (answer *engine.Response, e
 		return answer, nil
 	}
 	cancel(nil)
+	if missing, ok := errors.AsType[*keyError](err); ok {
+		return nil, m.keyless(ctx, missing.err)
+	}
 	if answered, ok := errors.AsType[*handlerError](err); ok {
 		m.answered.Add(1)
 		return answered.answer(), nil
@@ -312,6 +315,14 @@ func (m *model) ask(ctx context.Context, q question) (answer *engine.Response, e
 		return nil, failed
 	}
 	return nil, m.cut(ctx, err)
+}
+
+// keyless is the error of a request for which there is no key.
+func (m *model) keyless(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return m.cut(ctx, err)
+	}
+	return m.at(engine.KindUnavailable, err, "TorchServe's key")
 }
 
 // cut is the error of a request without an answer.
@@ -337,24 +348,16 @@ func (m *model) askREST(ctx context.Context, q question) (answer *engine.Respons
 		path += "?" + q.client.Query
 	}
 	err = m.pool.Do(ctx, func(ctx context.Context, use *remote.Use) error {
-		s, refused := m.servers[use.Index()], ""
-		for {
-			key, err := s.keys.get(ctx, forInference, refused)
-			if err != nil {
-				return m.at(engine.KindUnavailable, err, "TorchServe's key")
-			}
-			var r *refusal
-			if answer, r, err = m.sendREST(ctx, use, path, key, q); err != nil {
-				return err
-			}
-			if r == nil {
-				return nil
-			}
-			if !r.refusedKey() || key == "" || refused != "" {
-				return m.refused(s, r)
-			}
-			refused = key
+		s := m.servers[use.Index()]
+		var r *refusal
+		err := s.keys.with(ctx, forInference, func(key string) (refusedKey bool, err error) {
+			answer, r, err = m.sendREST(ctx, use, path, key, q)
+			return r != nil && r.refusedKey(), err
+		})
+		if err != nil || r == nil {
+			return err
 		}
+		return m.refused(s, r)
 	})
 	return answer, err
 }
@@ -394,10 +397,7 @@ func (m *model) sendREST(ctx context.Context, use *remote.Use, path, key string,
 	}
 	body, err := remote.ReadBody(response, m.e.o.MaxAnswer)
 	if err != nil {
-		if _, ok := errors.AsType[*engine.Error](err); ok {
-			return nil, nil, err
-		}
-		return nil, nil, remote.Broken(err)
+		return nil, nil, err
 	}
 	if response.StatusCode >= http.StatusBadRequest {
 		if r, own := refusalOf(response.StatusCode, body); own {

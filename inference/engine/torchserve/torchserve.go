@@ -163,7 +163,7 @@ func (e *Engine) server(at Server) *server {
 	id := at.Keys + " " + at.Management
 	k := e.keys[id]
 	if k == nil {
-		k = &keys{path: at.Keys, management: at.Management, client: e.client}
+		k = newKeys(at.Keys, at.Management, e.client)
 		e.keys[id] = k
 	}
 	return &server{Server: at, keys: k, client: e.client}

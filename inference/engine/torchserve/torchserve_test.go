@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -245,7 +246,7 @@ func TestKeysAreRenewed(t *testing.T) {
 		before := f.renewed
 		f.writeKeys(30 * time.Second)
 		f.mu.Unlock()
-		k := &keys{path: f.keyFile(), management: f.admin.URL, client: http.DefaultClient}
+		k := newKeys(f.keyFile(), f.admin.URL, http.DefaultClient)
 		if key, err := k.get(t.Context(), forInference, ""); err != nil || !strings.HasPrefix(key, "renewed") || f.renewed == before {
 			t.Errorf("an old key: %q, %v", key, err)
 		}
@@ -261,6 +262,40 @@ func TestKeysAreRenewed(t *testing.T) {
 		closeModel(t, m)
 	}
 	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestARequestWaitsForARenewalAsLongAsItMay(t *testing.T) {
+	asked, answers := make(chan struct{}), make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-answers
+	}))
+	defer server.Close()
+	f := newFake(t)
+	f.writeKeys(-time.Second)
+	k := newKeys(f.keyFile(), server.URL, server.Client())
+	renewed := make(chan error, 1)
+	go func() {
+		_, err := k.get(t.Context(), forInference, "")
+		renewed <- err
+	}()
+	<-asked
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := k.get(ctx, forInference, ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it has waited longer: %v", err)
+	}
+	f.writeKeys(30 * time.Second)
+	if err := k.load(); err != nil {
+		t.Fatal(err)
+	}
+	if key, err := k.get(t.Context(), forInference, ""); err != nil || key != "i0" {
+		t.Errorf("a key that is still valid: %q, %v", key, err)
+	}
+	close(answers)
+	if err := <-renewed; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAServerThatIsStartedAgainGetsItsModelsAgain(t *testing.T) {

@@ -21,9 +21,9 @@ import (
 	"clearmlserving/serving"
 )
 
-// wire is a connection between an engine and a server that can stop to carry anything, as a server that is stopped by
+// cable is a connection between an engine and a server that can stop to carry anything, as a server that is stopped by
 // a signal: its port is open, and nothing is answered.
-type wire struct {
+type cable struct {
 	listener net.Listener
 	to       string
 	mu       sync.Mutex
@@ -32,13 +32,13 @@ type wire struct {
 	conns    map[net.Conn]struct{}
 }
 
-func newWire(t *testing.T, to string) *wire {
+func newCable(t *testing.T, to string) *cable {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{listener: l, to: to, stopped: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	w := &cable{listener: l, to: to, stopped: make(chan struct{}), conns: map[net.Conn]struct{}{}}
 	close(w.stopped)
 	w.tasks.Go(func() {
 		for {
@@ -58,21 +58,21 @@ func newWire(t *testing.T, to string) *wire {
 	return w
 }
 
-func (w *wire) address() string { return w.listener.Addr().String() }
+func (w *cable) address() string { return w.listener.Addr().String() }
 
-func (w *wire) passes() chan struct{} {
+func (w *cable) passes() chan struct{} {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.stopped
 }
 
-func (w *wire) stop() {
+func (w *cable) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = make(chan struct{})
 }
 
-func (w *wire) resume() {
+func (w *cable) resume() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	select {
@@ -83,7 +83,7 @@ func (w *wire) resume() {
 }
 
 // cut closes all connections.
-func (w *wire) cut() {
+func (w *cable) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for conn := range w.conns {
@@ -91,7 +91,7 @@ func (w *wire) cut() {
 	}
 }
 
-func (w *wire) carry(from net.Conn) {
+func (w *cable) carry(from net.Conn) {
 	defer func() { _ = from.Close() }()
 	to, err := net.Dial("tcp", w.to)
 	if err != nil {
@@ -175,7 +175,7 @@ func works(t *testing.T, m engine.Model) {
 func TestAServerThatIsStoppedKilledAndRestarted(t *testing.T) {
 	t.Run("grpc", func(t *testing.T) {
 		f := startGRPC(t, "127.0.0.1:0", &fake{})
-		w := newWire(t, f.address())
+		w := newCable(t, f.address())
 		m := loaded(t, run(t, Options{}), specOf("echo", map[string]any{"address": w.address()}))
 		works(t, m)
 		w.stop()
@@ -189,7 +189,7 @@ func TestAServerThatIsStoppedKilledAndRestarted(t *testing.T) {
 		works(t, m)
 	})
 	t.Run("rest", func(t *testing.T) {
-		w := newWire(t, startREST(t, &fake{}))
+		w := newCable(t, startREST(t, &fake{}))
 		m := loaded(t, run(t, Options{}), specOf("echo", map[string]any{"address": w.address(), "protocol": "rest"}))
 		works(t, m)
 		w.stop()
@@ -207,8 +207,8 @@ func TestARequestWhoseConnectionIsLostMayHaveBeenExecuted(t *testing.T) {
 	}
 	protocols(t, f, func(t *testing.T, settings map[string]any) {
 		t.Helper()
-		w := newWire(t, settings["address"].(string))
-		other := newWire(t, settings["address"].(string))
+		w := newCable(t, settings["address"].(string))
+		other := newCable(t, settings["address"].(string))
 		settings["address"] = []any{w.address(), other.address()}
 		m := loaded(t, run(t, Options{}), specOf("echo", settings))
 		before := f.asked.Load()

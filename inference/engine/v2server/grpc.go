@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strconv"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
@@ -56,18 +54,13 @@ func newGRPC(addresses []string, trust *tls.Config, key string, limit int64, com
 	if compressed {
 		c.options = append(c.options, grpc.UseCompressor(gzip.Name))
 	}
-	dialer := remote.Dialer()
-	options := []grpc.DialOption{
+	options := append(remote.GRPC(),
 		grpc.WithTransportCredentials(security),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", address)
-		}),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 500 * time.Millisecond}, MinConnectTimeout: 2 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingInterval, Timeout: pingTimeout}),
-		grpc.WithDisableServiceConfig(), grpc.WithNoProxy(), grpc.WithIdleTimeout(0),
-		grpc.WithInitialWindowSize(1 << 20), grpc.WithInitialConnWindowSize(4 << 20),
+		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
+		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20),
 		grpc.WithUserAgent("clearml-serving"),
-	}
+	)
 	for _, address := range addresses {
 		for _, list := range []*[]*grpc.ClientConn{&c.requests, &c.probes} {
 			conn, err := grpc.NewClient("passthrough:///"+address, options...)

@@ -24,6 +24,8 @@ import (
 
 // model is an endpoint whose model is on other servers.
 type model struct {
+	jsontensor.Logged
+
 	e               *Engine
 	url             serving.EndpointURL
 	name            string // of the servers, for texts
@@ -38,8 +40,6 @@ type model struct {
 	nanAsNull       bool
 	maxQueue        int64
 
-	variables atomic.Pointer[[]string] // of the statistics
-
 	outstanding, answered atomic.Int64
 	failures              atomic.Int32 // of the model in a row, in the server's words
 	lastFailure           atomic.Pointer[string]
@@ -50,12 +50,6 @@ const failing = 3
 
 // Signature implements engine.Signed.
 func (m *model) Signature() engine.Signature { return m.signature }
-
-// SetVariables implements engine.VariableSetter.
-func (m *model) SetVariables(names []string) error {
-	m.variables.Store(&names)
-	return nil
-}
 
 // Status implements engine.Model.
 func (m *model) Status() serving.ModelReport {
@@ -182,7 +176,7 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 		var err error
 		if in, err = jsontensor.Tensors(req.Body, m.json); err != nil {
 			m.answered.Add(1)
-			return refused(err), nil
+			return jsontensor.Refused(err), nil
 		}
 	}
 	q, err := m.question(req, in)
@@ -198,14 +192,14 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 		return m.answerOf(req, m.failure(err))
 	}
 	resp := m.respond(req, a)
-	resp.Stats = m.stats(req, in, a.outputs)
+	resp.Stats = m.Stats(req, in, a.outputs)
 	return resp, nil
 }
 
 // answerOf is the answer to a request that the server refuses, for a client that has sent a body.
 func (m *model) answerOf(req *engine.Request, err error) (*engine.Response, error) {
 	if failed, ok := errors.AsType[*engine.Error](err); ok && failed.Kind == engine.KindBadRequest && req.Tensors == nil {
-		return refused(err), nil
+		return jsontensor.Refused(err), nil
 	}
 	return nil, err
 }
@@ -220,9 +214,9 @@ func (m *model) respond(req *engine.Request, a *answer) *engine.Response {
 	}
 	body, err := m.body(nil, a.outputs)
 	if err != nil {
-		return detail(http.StatusInternalServerError, "Error processing request: the answer cannot be sent: "+err.Error())
+		return jsontensor.Unprintable(err)
 	}
-	return &engine.Response{Status: http.StatusOK, ContentType: jsonType, Body: body}
+	return &engine.Response{Status: http.StatusOK, ContentType: jsontensor.ContentType, Body: body}
 }
 
 // body appends the JSON of outputs: that of a single one, or an object by their names.
@@ -230,41 +224,7 @@ func (m *model) body(b []byte, outputs []engine.Tensor) ([]byte, error) {
 	if len(outputs) == 1 {
 		return jsontensor.AppendTensor(b, &outputs[0], m.nanAsNull)
 	}
-	b = append(b, '{')
-	for i := range outputs {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		var err error
-		b = append(jsontensor.AppendText(b, outputs[i].Name), ':')
-		if b, err = jsontensor.AppendTensor(b, &outputs[i], m.nanAsNull); err != nil {
-			return b, err
-		}
-	}
-	return append(b, '}'), nil
-}
-
-// stats are the sampled request's variables.
-func (m *model) stats(req *engine.Request, in, out []engine.Tensor) []byte {
-	names := m.variables.Load()
-	if !req.Sampled || names == nil {
-		return nil
-	}
-	return jsontensor.Variables(*names, in, out)
-}
-
-const jsonType = "application/json"
-
-// detail is an answer with an error status, in the form that answers of workers have.
-func detail(status int, text string) *engine.Response {
-	return &engine.Response{Status: status, ContentType: jsonType, Body: serving.Detail(strings.ToValidUTF8(text, "\uFFFD"))}
-}
-
-// refused is the answer to a body that is not the model's input.
-func refused(err error) *engine.Response {
-	r := detail(http.StatusUnprocessableEntity, err.Error())
-	r.Unread = true
-	return r
+	return jsontensor.AppendObject(b, outputs, m.nanAsNull)
 }
 
 // compute computes what preprocess has returned.

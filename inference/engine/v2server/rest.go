@@ -62,19 +62,11 @@ func (c *overREST) get(ctx context.Context, transport http.RoundTripper, send fu
 	body, err := remote.ReadBody(response, mostMetadata)
 	switch {
 	case err != nil:
-		return nil, marked(err)
+		return nil, err
 	case response.StatusCode != http.StatusOK:
 		return nil, refusalOf(response, body)
 	}
 	return body, nil
-}
-
-// marked marks an error of reading an answer; one that is too large is the engine's.
-func marked(err error) error {
-	if _, ok := errors.AsType[*engine.Error](err); ok {
-		return err
-	}
-	return remote.Broken(err)
 }
 
 func (c *overREST) sign(request *http.Request) {
@@ -209,7 +201,7 @@ func (c *overREST) infer(ctx context.Context, use *remote.Use, q *question, trac
 	}
 	body, err = remote.ReadBody(response, c.limit)
 	if err != nil {
-		return nil, marked(err)
+		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
 		return nil, refusalOf(response, body)

@@ -216,7 +216,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		e: e, url: spec.URL, name: t.name, pool: pool, client: c, remote: t.Model, version: t.Version, nanAsNull: nanAsNull, streams: t.Stream,
 		asText: textOutputs(spec.Endpoint.Tensors), maxQueue: int64(e.o.MaxQueue),
 	}
-	m.variables.Store(&spec.Variables)
+	_ = m.SetVariables(spec.Variables) // it never fails
 	if spec.Limits != nil && spec.Limits.MaxQueue > 0 {
 		m.maxQueue = int64(spec.Limits.MaxQueue)
 	}

@@ -164,6 +164,9 @@ func TestSeveralInputsAndOutputsHaveTheirNames(t *testing.T) {
 		if err != nil || resp.Status != 422 || !strings.Contains(string(resp.Body), "no input 'c'") {
 			t.Errorf("%+v, %v", resp, err)
 		}
+		if resp, err = m.Infer(t.Context(), &engine.Request{Body: []byte(`{"b": ["x"`)}); err != nil || resp.Status != 422 || !resp.Unread || !strings.Contains(string(resp.Body), `"type":"json_invalid","loc":["body",10]`) {
+			t.Errorf("of a body that is no JSON: %+v, %v", resp, err)
+		}
 		signature := m.(engine.Signed).Signature()
 		if signature.Source != "settings, model" || len(signature.Inputs) != 2 || signature.Outputs[0].Name != "text" {
 			t.Errorf("%+v", signature)

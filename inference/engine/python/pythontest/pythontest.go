@@ -4,7 +4,6 @@ package pythontest
 import (
 	"context"
 	"log/slog"
-	"os"
 	"sync"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/worker"
 	"clearmlserving/worker/host"
+	"clearmlserving/worker/workertest"
 )
 
 // Start runs the Python engine with the interpreter CLEARML_SERVING_TEST_PYTHON, else python3, until the test
@@ -19,19 +19,7 @@ import (
 // if the variable names one.
 func Start(t *testing.T, caller engine.Caller) *python.Engine {
 	t.Helper()
-	named := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
-	interpreter := named
-	if named == "" {
-		interpreter = "python3"
-	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	base, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{interpreter}, Env: env})
-	if err != nil {
-		if named != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("no Python: %v", err)
-	}
+	base, env := workertest.Environment(t)
 	e := python.New(python.Options{Host: host.New(host.Options{
 		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
 		Worker: worker.Options{RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))},
