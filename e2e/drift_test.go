@@ -83,6 +83,7 @@ func (s *system) basic(t *testing.T) string {
 }
 
 func TestDriftIsFoundUnderTrafficAlsoAfterAKill(t *testing.T) {
+	t.Parallel() // mostly waits
 	s := up(t)
 	s.must(t, "create", "--name", "drifty")
 	p := &people{random: rand.New(rand.NewPCG(1, 2))}
