@@ -377,7 +377,7 @@ func TestTheOriginalsComposeFileWorksWithOtherImages(t *testing.T) {
 	cli := func(words ...string) string {
 		args := []string{
 			"-t", pid, "-n", "env", "CLEARML_API_HOST=http://127.0.0.1:8008", "CLEARML_WEB_HOST=http://127.0.0.1:8008", "CLEARML_FILES_HOST=http://127.0.0.1:8081",
-			"CLEARML_API_ACCESS_KEY=ACCESS", "CLEARML_API_SECRET_KEY=0123456789abcdef", "CLEARML_SERVING_HOME=" + dir, "bin/clearml-serving",
+			"CLEARML_API_ACCESS_KEY=ACCESS", "CLEARML_API_SECRET_KEY=0123456789abcdef", "CLEARML_SERVING_HOME=" + dir, "dist/images/linux-" + arch(t) + "/clearml-serving",
 		}
 		return must(t, "nsenter", append(args, words...)...)
 	}
