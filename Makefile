@@ -168,6 +168,10 @@ test-client: build venv-package ## tests of the Python package of python/: types
 test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime venv-v2-triton ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 90m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
+.PHONY: data-folder
+data-folder: ## keep the data folder that a release leaves, for the tests of upgrades (NAME=v0.1.0, of that tag or AT=commit)
+	@scripts/data-folder.sh '$(NAME)' '$(AT)'
+
 .PHONY: docs-commands
 docs-commands: build python-env venv-sdk1 ## run the commands of README.md and docs/rollout.md as a new user would, on a fresh clone
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Documents|StepsOfADocument|ADocumentShows' ./e2e

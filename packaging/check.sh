@@ -6,6 +6,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$1 tools=$2 again=${3:-yes}
 fail() { echo "check: $*" >&2; exit 1; }
+trap 'echo "check: line $LINENO failed: $BASH_COMMAND" >&2' ERR
+# found PATTERN: what fits, and no failure if nothing does.
+found() { grep -o "$1" || [ $? = 1 ]; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 shopt -s nullglob
@@ -28,9 +31,9 @@ assert any(c["name"] == "github.com/spf13/cobra" and c.get("hashes") for c in co
 E2
   case $wheel in
   *manylinux*) # no symbol of a C library that is newer than the tag says
-    newest=$(readelf -W --dyn-syms "$program" | grep -o '@GLIBC_[0-9.]*' | sort -uV | tail -1 | sed 's/@GLIBC_//')
+    newest=$(readelf -W --dyn-syms "$program" | found '@GLIBC_[0-9.]*' | sort -uV | tail -1 | sed 's/@GLIBC_//')
     [ "$(printf '%s\n' "${newest:-2.0}" 2.17 | sort -V | tail -1)" = 2.17 ] || fail "$wheel asks for glibc $newest, its tag says 2.17"
-    needs=$(readelf -d "$program" | grep -o 'Shared library: .*' | tr '\n' ' ')
+    needs=$(readelf -d "$program" | found 'Shared library: .*' | tr '\n' ' ')
     [ -z "$(sed 's/Shared library: \[lib\(c\|dl\|pthread\)\.so\.[0-9]\] *//g' <<<"$needs")" ] || fail "$wheel needs more than glibc: $needs"
     ;;
   *musllinux*)
