@@ -179,6 +179,7 @@ func TestAWorseCanaryIsBackAtTheBaselineWithinTenSeconds(t *testing.T) {
 }
 
 func TestAnEqualCanaryIsPromotedStepByStep(t *testing.T) {
+	t.Parallel() // mostly waits
 	s := up(t)
 	canaryVersions(t, s, `return {"y": 1}`)
 	s.must(t, "model", "canary", "--endpoint", "m", "--steps", "20", "50", "100", "--step-time", "1s", "--tolerance", "3", "--input-endpoints", "m/2", "m/1", "--wait")

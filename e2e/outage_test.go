@@ -14,6 +14,7 @@ import (
 // Requests to an endpoint that cannot be loaded are counted as requests and errors. Repeated
 // invalid requests of a client are visible without filling the log.
 func TestAnOutageLooksLikeOne(t *testing.T) {
+	t.Parallel() // mostly waits
 	s := up(t)
 	s.must(t, "create", "--name", "outage")
 	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "raising", "--preprocess", code("raises_in_process.py"), "--wait")
