@@ -12,7 +12,10 @@ build() { # FOLDER VERSION COMMIT
 mkdir -p "$(dirname "$out")"
 if id=$(git rev-parse --verify --quiet "$commit^{commit}"); then
   text="$(git log -1 --format='%h of %cs' "$id"), $(git rev-list --count "$id..HEAD") commits before"
-  [ -x "$out" ] && [ "$(cat "$out.txt" 2>/dev/null)" = "$text" ] && exit 0
+  if [ -x "$out" ] && [ "$(cut -d ' ' -f 1 "$out.txt" 2>/dev/null)" = "${text%% *}" ]; then
+    echo "$text" >"$out.txt"
+    exit 0
+  fi
   echo "previous-version: building $text"
   source=$(mktemp -d)
   trap 'rm -rf "$source"' EXIT

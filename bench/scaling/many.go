@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -28,7 +29,7 @@ joblib.dump(LogisticRegression(max_iter=1000).fit(*load_iris(return_X_y=True)), 
 `
 
 // many serves n endpoints that share one model, computed in Go, and prints what they take. It runs everything in one process,
-// on SQLite.
+// on SQLite, without the embedded time series: their memory is that of the series.
 func many(ctx context.Context, binary, python string, n int) (err error) {
 	if binary, err = filepath.Abs(binary); err != nil {
 		return err
@@ -82,13 +83,17 @@ func many(ctx context.Context, binary, python string, n int) (err error) {
 	if err != nil {
 		return err
 	}
+	series, err := u.series()
+	if err != nil {
+		return err
+	}
 	const idle = 20 * time.Second
 	var meter proc.Meter
 	meter.Begin()
 	time.Sleep(idle)
 	used := meter.End(u.cmd.Process.Pid)
-	fmt.Printf("%d endpoints: %.0f s until all answer, %.2f MB with one, %.2f MB with all, %.3f MB each; the section has %d bytes, %d each; idle %.1f ms of CPU a second\n",
-		n, took.Seconds(), mb(one), mb(all), mb(all-one)/float64(n-1), size, size/n, used.Server.Seconds()*1000/idle.Seconds())
+	fmt.Printf("%d endpoints: %.0f s until all answer, %.2f MB with one, %.2f MB with all, %.3f MB each; the section has %d bytes, %d each; %d series, %d each; idle %.1f ms of CPU a second\n",
+		n, took.Seconds(), mb(one), mb(all), mb(all-one)/float64(n-1), size, size/n, series, series/n, used.Server.Seconds()*1000/idle.Seconds())
 	return nil
 }
 
@@ -103,7 +108,7 @@ type installation struct {
 }
 
 func (u *installation) start(python string) error {
-	args := []string{"up", "--data-dir", filepath.Join(u.dir, "data")}
+	args := []string{"up", "--data-dir", filepath.Join(u.dir, "data"), "--prometheus-url", "http://127.0.0.1:9"} // which nobody asks here
 	for _, name := range []string{"serve", "grpc", "api", "files", "admin"} {
 		args = append(args, "--"+name+"-addr", "127.0.0.1:0")
 	}
@@ -233,6 +238,26 @@ func ask(req *http.Request, into any) error {
 		return nil
 	}
 	return json.NewDecoder(resp.Body).Decode(into)
+}
+
+// series is how many series of metrics the instance exposes.
+func (u *installation) series() (n int, err error) {
+	req, err := http.NewRequestWithContext(u.ctx, http.MethodGet, u.urls["admin"]+"/metrics", http.NoBody)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if !strings.HasPrefix(lines.Text(), "#") {
+			n++
+		}
+	}
+	return n, lines.Err()
 }
 
 // serves waits until n endpoints are ready.

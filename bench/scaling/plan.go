@@ -54,6 +54,7 @@ type room struct {
 	services int     // each has endpoints for one instance
 	memory   float64 // MB, of an instance of one of them
 	section  int     // bytes of the configuration of one of them
+	series   int     // of all instances, two for each service
 }
 
 // house spreads endpoints of so much memory each over services.
@@ -61,7 +62,7 @@ func house(endpoints int, each float64) room {
 	most := min(endpointsOfInstance, int((use*memoryOfInstance-instanceMemory)/each))
 	services := ceil(float64(endpoints) / float64(most))
 	of := ceil(float64(endpoints) / float64(services))
-	return room{services, instanceMemory + float64(of-1)*each, of * sectionPerRecord}
+	return room{services, instanceMemory + float64(of-1)*each, of * sectionPerRecord, 2 * endpoints * seriesOfEndpoint}
 }
 
 func ceil(f float64) int { return int(math.Ceil(f)) }
@@ -86,16 +87,20 @@ func tables(w io.Writer) error {
 		}
 	}
 	t.line("\n## Endpoints and models\n")
-	t.row("endpoints", "kind", "services", "endpoints of a service", "memory of an instance", "configuration of a service", "instances, two for each service")
-	t.row("---:", "---", "---:", "---:", "---:", "---:", "---:")
+	t.row("endpoints", "kind", "services", "endpoints of a service", "memory of an instance", "configuration of a service", "instances, two for each service", "their series of metrics", "kept by")
+	t.row("---:", "---", "---:", "---:", "---:", "---:", "---:", "---:", "---")
 	for _, n := range counts {
 		for _, of := range []struct {
 			name string
 			each float64
 		}{{"in Python, one worker", pythonEndpoint}, {"computed in Go", nativeEndpoint}} {
 			r := house(n, of.each)
+			keeper := "the ClearML server"
+			if r.series > embeddedSeries {
+				keeper = "Prometheus"
+			}
 			t.row(humanize.Comma(int64(n)), of.name, humanize.Comma(int64(r.services)), humanize.Comma(int64(r.section/sectionPerRecord)), size(r.memory), size(float64(r.section)/(1<<20)),
-				humanize.Comma(int64(2*r.services)))
+				humanize.Comma(int64(2*r.services)), humanize.Comma(int64(r.series)), keeper)
 		}
 	}
 	return t.err
