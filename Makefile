@@ -281,11 +281,14 @@ soak: build python-env ## 20 minutes of load and changing configuration: memory 
 	$(GO) run ./chaos -soak $(or $(SOAK),20m) -results .cache/soak.json -table docs/images/soak.svg
 
 .PHONY: storage-servers
-storage-servers: ## install the S3, Google Storage and Azure servers that e2e-storage starts
+storage-servers: $(TOOLS)/versitygw ## install the S3, Google Storage and Azure servers that e2e-storage starts
 	@test -x $(TOOLS)/minio || { echo "storage-servers: minio $(MINIO) (some minutes)"; GOBIN=$(TOOLS) $(GO) install github.com/minio/minio@$(MINIO); }
-	@test -x $(TOOLS)/versitygw || { echo "storage-servers: versitygw $(VERSITYGW)"; GOBIN=$(TOOLS) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW); }
 	@test -x $(TOOLS)/fake-gcs-server || { echo "storage-servers: fake-gcs-server $(FAKE_GCS)"; GOBIN=$(TOOLS) $(GO) install github.com/fsouza/fake-gcs-server@$(FAKE_GCS); }
 	@test -d .cache/azurite/node_modules/azurite || { echo "storage-servers: azurite $(AZURITE)"; mkdir -p .cache/azurite && npm install --prefix .cache/azurite --ignore-scripts --no-audit --no-fund --loglevel error azurite@$(AZURITE); }
+
+$(TOOLS)/versitygw:
+	@echo "storage-servers: versitygw $(VERSITYGW) (a minute)"
+	GOBIN=$(TOOLS) scripts/again.sh $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW)
 
 .PHONY: e2e-storage
 e2e-storage: build python-env venv-sdk1 venv-storage storage-servers ## models in real S3, Google Storage and Azure servers (BIG=1: also a file of 10 GB)
@@ -388,6 +391,16 @@ e2e-kafka-short: build python-env venv-sdk1 ## the same with 5000 requests and w
 	@scripts/kafka-broker.sh install
 	@scripts/system-packages.sh prometheus=prometheus
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas)' ./e2e
+
+# The version before, of which the cluster is upgraded: the last release; while there is none, the merge of containers and the chart.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo c31e60ca)
+
+.PHONY: cluster-test
+cluster-test: build python-env venv-sdk1 $(TOOLS)/versitygw ## three instances, two ClearML servers, two replicas of statistics behind HAProxy on PostgreSQL, S3, Kafka: each part is restarted and upgraded under 1000000 requests, 0 may fail (REQUESTS=50000: a short run; PREVIOUS=commit)
+	@scripts/system-packages.sh haproxy=haproxy initdb=postgresql setpriv=util-linux
+	@scripts/kafka-broker.sh install
+	@scripts/previous-version.sh $(PREVIOUS) .cache/previous/clearml-serving
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_CLUSTER=$(CURDIR)/.cache/previous/clearml-serving CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) $(GO) test -count=1 -timeout 120m -v -run '^TestCluster$$' ./e2e
 
 .PHONY: e2e-prometheus
 e2e-prometheus: build python-env venv-sdk1 ## the embedded Prometheus API compared with a real Prometheus, answer by answer; up with a Prometheus of one's own (PROMETHEUS=path of another; UPDATE=1: write the answers of the same version)

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -87,6 +88,9 @@ type Options struct {
 	Now func() time.Time
 	// Ready is called once, by Run, when requests are accepted. May be nil.
 	Ready func()
+	// DrainDelay is how long requests are still accepted after the end of Run's context, while /readyz answers 503
+	// and each answer closes its connection: the time that a load balancer needs to notice. 0 is for servers without one.
+	DrainDelay time.Duration
 	// Grace is how long Run waits for running requests when it stops; 0 means 10 s.
 	Grace time.Duration
 	// Logger gets messages for operators; nil discards them.
@@ -106,6 +110,7 @@ type Server struct {
 	calls       *api.Server
 	prometheus  *prometheus
 	web         *site
+	draining    atomic.Bool // Run's context has ended
 	closing     sync.Once
 	closeErr    error
 }
@@ -185,7 +190,7 @@ func (s *Server) open(ctx context.Context) error {
 	})
 	s.calls = calls
 	s.prometheus = newPrometheus(auth, calls, bodies, s.opts, s.log)
-	s.web, err = newSite(calls, s.files, s.prometheus, bodies, s.opts, s.log)
+	s.web, err = newSite(calls, s.files, s.prometheus, bodies, &s.draining, s.opts, s.log)
 	return err
 }
 
@@ -213,7 +218,7 @@ func (s *Server) LoginLink(ctx context.Context) (string, error) {
 // model, or a project.
 func (s *Server) Feed() *Feed { return &s.feed }
 
-// Run serves until ctx ends or a socket fails, then waits for running requests and closes
+// Run serves until ctx ends, and DrainDelay longer, or until a socket fails. It then waits for running requests and closes
 // the sockets and the data folder. It is called at most once; when it returns, nothing of
 // the server is running. A stop by ctx is no error.
 func (s *Server) Run(ctx context.Context) error {
@@ -222,22 +227,29 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) serve(ctx context.Context) error {
-	group, failed := errgroup.WithContext(ctx)
+	group, running := errgroup.WithContext(context.WithoutCancel(ctx)) // running ends with the first socket that fails
+	running, end := context.WithCancel(running)
+	defer end()
 	window := s.web.bodies.Window
-	sockets := []*socket{newSocket("api", s.opts.API, s.web, window, s.log)}
+	sockets := []*socket{newSocket("api", s.opts.API, s.web, window, &s.draining, s.log)}
 	if s.opts.Files != nil {
-		sockets = append(sockets, newSocket("files", s.opts.Files, s.files, window, s.log))
+		sockets = append(sockets, newSocket("files", s.opts.Files, s.files, window, &s.draining, s.log))
 	}
 	for _, socket := range sockets {
 		group.Go(socket.serve)
 	}
-	group.Go(func() error { return s.exchangeNews(failed) })
-	group.Go(func() error { return s.expireEvents(failed) })
+	group.Go(func() error { return s.exchangeNews(running) })
+	group.Go(func() error { return s.expireEvents(running) })
 	s.log.Info("control plane ready", "api", s.opts.APIURL, "files", s.opts.FilesURL, "data_dir", s.opts.DataDir)
 	if s.opts.Ready != nil {
 		s.opts.Ready()
 	}
-	<-failed.Done() // ctx has ended, or one of the sockets
+	select {
+	case <-ctx.Done():
+		s.drain(running)
+	case <-running.Done():
+	}
+	end()
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Grace)
 	defer cancel()
 	for _, socket := range sockets {
@@ -246,6 +258,21 @@ func (s *Server) serve(ctx context.Context) error {
 	err := group.Wait()
 	s.log.Info("control plane stopped")
 	return err
+}
+
+// drain continues to serve for DrainDelay, unless a socket fails.
+func (s *Server) drain(running context.Context) {
+	s.draining.Store(true)
+	if s.opts.DrainDelay <= 0 {
+		return
+	}
+	s.log.Info("stop delayed for load balancers", "for", s.opts.DrainDelay)
+	timer := time.NewTimer(s.opts.DrainDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-running.Done():
+	}
 }
 
 // Close releases the data folder, for servers that never run; Run does it itself. Further

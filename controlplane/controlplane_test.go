@@ -503,6 +503,54 @@ func TestFailedSocketEndsTheServer(t *testing.T) {
 	}
 }
 
+// A load balancer that has not noticed the stop yet loses no call.
+func TestAServerThatDrainsIsNotReadyAndAnswersOnConnectionsThatItCloses(t *testing.T) {
+	api, files := socket(t), socket(t)
+	ready := make(chan struct{})
+	s, err := controlplane.New(controlplane.Options{DataDir: t.TempDir(), API: api, Files: files, DrainDelay: time.Hour, Ready: func() { close(ready) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1) // one result, so that the goroutine never waits
+	go func() { ended <- s.Run(ctx) }()
+	<-ready
+	r := &running{Server: s, api: "http://" + api.Addr().String(), files: "http://" + files.Addr().String(), client: &http.Client{Transport: &http.Transport{}}}
+	r.access, r.secret = s.Credentials()
+	asked := func(url string) (status int, closes bool) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth(r.access, r.secret)
+		resp, err := r.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		return resp.StatusCode, resp.Close
+	}
+	if status, closes := asked(r.api + "/readyz"); status != http.StatusOK || closes {
+		t.Errorf("before the stop: %d, closes the connection: %t", status, closes)
+	}
+	stop()
+	for status := http.StatusOK; status != http.StatusServiceUnavailable; time.Sleep(time.Millisecond) {
+		status, _, _ = r.send(t, "GET", r.api+"/readyz", "") // fails the test if it is not answered
+	}
+	for url, want := range map[string]int{r.api + "/auth.login": http.StatusOK, r.api + "/livez": http.StatusOK, r.files + "/none": http.StatusNotFound} {
+		if status, closes := asked(url); status != want || !closes {
+			t.Errorf("%s: %d, closes the connection: %t; want %d, and the end of the connection", url, status, closes, want)
+		}
+	}
+	if err := files.Close(); err != nil { // nothing is left to wait for
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "serve files on ") {
+		t.Errorf("Run: %v; want it to name the socket", err)
+	}
+}
+
 func TestFolderThatCannotBeUsedIsNamed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

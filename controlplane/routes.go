@@ -18,6 +18,7 @@ type Route struct {
 func (s *Server) Routes() []Route {
 	routes := []Route{
 		{"api", "GET, HEAD", "/livez", "anybody"},
+		{"api", "GET, HEAD", "/readyz", "anybody"},
 		{"api", "OPTIONS", "/<any>", "anybody"},
 	}
 	for _, r := range files.Routes() {

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"clearmlserving/controlplane/api"
@@ -14,7 +15,7 @@ import (
 )
 
 // site is the handler of the API's socket: the calls, the file server at /files/, Prometheus'
-// HTTP API at /prometheus/, the web pages, and the liveness probe. It is no ServeMux, which would redirect paths with double
+// HTTP API at /prometheus/, the web pages, and the probes. It is no ServeMux, which would redirect paths with double
 // slashes: stored files may have them.
 type site struct {
 	calls, files http.Handler
@@ -23,9 +24,10 @@ type site struct {
 	prometheus   http.Handler
 	bodies       *intake.Budget
 	now          func() time.Time
+	draining     *atomic.Bool
 }
 
-func newSite(calls *api.Server, files, prometheus http.Handler, bodies *intake.Budget, opts Options, log *slog.Logger) (*site, error) {
+func newSite(calls *api.Server, files, prometheus http.Handler, bodies *intake.Budget, draining *atomic.Bool, opts Options, log *slog.Logger) (*site, error) {
 	pages, err := ui.New(ui.Options{
 		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, Bodies: bodies, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
 		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Recorded: opts.Recorded, Series: opts.Series, ServiceLabel: opts.ServiceLabel, Version: opts.Version, Logger: log, Now: opts.Now,
@@ -34,7 +36,7 @@ func newSite(calls *api.Server, files, prometheus http.Handler, bodies *intake.B
 	for _, c := range calls.Calls() {
 		known[c.Name] = true
 	}
-	return &site{calls: calls, files: files, known: known, pages: pages, prometheus: prometheus, bodies: bodies, now: opts.Now}, err
+	return &site{calls: calls, files: files, known: known, pages: pages, prometheus: prometheus, bodies: bodies, now: opts.Now, draining: draining}, err
 }
 
 // ServeHTTP implements http.Handler.
@@ -49,9 +51,11 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(r.URL.Path, prometheusPath+"/"):
 		setDeadlines(w, r)
 		s.prometheus.ServeHTTP(w, r)
-	case reading && r.URL.Path == "/livez":
+	case reading && r.URL.Path == "/livez", reading && r.URL.Path == "/readyz" && !s.draining.Load():
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // a prober that went away has no use for the error
+	case reading && r.URL.Path == "/readyz":
+		http.Error(w, "the server stops", http.StatusServiceUnavailable)
 	case s.pages.Serves(r.URL.Path), reading && strings.Contains(r.Header.Get("Accept"), "text/html") && !s.known[path.Base(r.URL.Path)]:
 		setDeadlines(w, r)
 		s.pages.ServeHTTP(w, r)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,10 +25,11 @@ type socket struct {
 	stopping bool
 }
 
-func newSocket(name string, l net.Listener, h http.Handler, window time.Duration, log *slog.Logger) *socket {
+// newSocket makes the server of a listener. Once draining is set, each answer closes its connection.
+func newSocket(name string, l net.Listener, h http.Handler, window time.Duration, draining *atomic.Bool, log *slog.Logger) *socket {
 	s := &socket{name: name, listener: l, unused: map[net.Conn]struct{}{}}
 	s.server = &http.Server{
-		Handler:           guarded(h, window),
+		Handler:           guarded(h, window, draining),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -46,12 +48,15 @@ func newSocket(name string, l net.Listener, h http.Handler, window time.Duration
 // of another call for a success without data, and so loses the model that it has just
 // created. A connection that is not kept cannot be shared; the original server keeps none
 // either.
-func guarded(h http.Handler, window time.Duration) http.Handler {
+//
+// While the server drains, every connection is closed with its next answer: then no request is in transit on an idle
+// connection when the server stops.
+func guarded(h http.Handler, window time.Duration, draining *atomic.Bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(window))
 		}
-		if r.ProtoMajor == 1 && strings.HasPrefix(r.UserAgent(), "python-requests") {
+		if draining.Load() || r.ProtoMajor == 1 && strings.HasPrefix(r.UserAgent(), "python-requests") {
 			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)

@@ -34,7 +34,7 @@ you alone. A shell gets everything that the SDK needs by:
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runServer(cmd.Context()) },
 	}
-	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "addr-fallback", "api-tls-cert", "api-tls-key", "instance-tls-ca", "database-url", "events-retention")
+	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "addr-fallback", "api-tls-cert", "api-tls-key", "instance-tls-ca", "database-url", "events-retention", "drain-delay")
 	a.declare(cmd.Flags(), "timeseries-retention", "timeseries-size", "prometheus-url", "remote-write-url")
 	cmd.AddCommand(backupCommand(a), restoreCommand(a))
 	return cmd
@@ -46,7 +46,11 @@ func (a *app) runServer(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		server, err := a.newControlPlane(ctx, sockets, series)
+		drain, err := a.seconds("drain-delay")
+		if err != nil {
+			return nil, err
+		}
+		server, err := a.newControlPlane(ctx, sockets, series, drain)
 		if err != nil {
 			return nil, err
 		}
@@ -79,7 +83,7 @@ func (c *controlPlane) config(worker string) clearml.Config {
 	}
 }
 
-func (a *app) newControlPlane(ctx context.Context, sockets *sockets, series *keeper) (*controlPlane, error) {
+func (a *app) newControlPlane(ctx context.Context, sockets *sockets, series *keeper, drain time.Duration) (*controlPlane, error) {
 	dir, log := sockets.dir, sockets.log
 	api, err := sockets.open(ctx, apiSocket)
 	if err != nil {
@@ -119,7 +123,8 @@ func (a *app) newControlPlane(ctx context.Context, sockets *sockets, series *kee
 		Recorded: func(url serving.EndpointURL, most int) []serving.Exchange {
 			return inference.LastRecorded(recordingsDir(dir), url, most)
 		},
-		Ready: func() { close(c.answers) }, Logger: log.With("part", "server"),
+		DrainDelay: drain,
+		Ready:      func() { close(c.answers) }, Logger: log.With("part", "server"),
 	})
 	if err != nil {
 		return nil, err

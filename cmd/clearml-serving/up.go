@@ -75,7 +75,7 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := a.newControlPlane(ctx, setup.sockets, series)
+	server, err := a.newControlPlane(ctx, setup.sockets, series, 0) // its own instance, which drains before, is its client
 	if err != nil {
 		return nil, err
 	}
