@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"syscall"
 )
 
 func main() {
@@ -18,7 +19,7 @@ func main() {
 	binary := flag.String("binary", "bin/clearml-serving", "the program, for -endpoints")
 	python := flag.String("python", ".venv/bin/python", "interpreter with scikit-learn, for -endpoints")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
 	if *endpoints > 0 {
