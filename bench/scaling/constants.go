@@ -50,7 +50,7 @@ const (
 // The same as texts.
 const (
 	nativeText  = "0.59 MB"
-	nativeStart = "0.08 s of 100; 0.65 s of 1,000"
+	nativeStart = "2 ms"
 )
 
 // callsOfInstance is how many calls a second an instance makes of its own: it looks whether its service has changed.
@@ -87,7 +87,7 @@ func constants() []constant {
 		constant{"memory of an instance with one endpoint in Python", "120 MB", fromBenchmarks},
 		constant{"memory of a further endpoint in Python", "6.8 to 10 MB", fromBenchmarks + "; 9.4 in the tables"},
 		constant{"memory of an endpoint computed in Go", nativeText, fromMany},
-		constant{"time of an endpoint computed in Go, when many are deployed at once", nativeStart, fromMany + ", and 1000 until 753 of them answered, beside other work"},
+		constant{"time of an endpoint computed in Go, when many are deployed at once", nativeStart, "go run ./bench/scaling -endpoints 1000"},
 		constant{"an endpoint in the configuration of its service", "146 bytes", fromMany},
 		constant{"series of metrics of an endpoint, at each instance", "155", fromMany},
 		constant{"series that a ClearML server keeps in memory", "100,000", "the bound is the program's; 3 to 4 kB each (docs/timeseries.md)"},

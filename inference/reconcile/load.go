@@ -413,6 +413,19 @@ func (r *Reconciler) finish(result loadResult) {
 	r.swap()
 }
 
+// finishOthers handles the other loads that have ended by now: what follows compares the whole configuration, and of a
+// thousand endpoints that are new it would do so a thousand times.
+func (r *Reconciler) finishOthers() {
+	for {
+		select {
+		case result := <-r.loaded:
+			r.finish(result)
+		default:
+			return
+		}
+	}
+}
+
 func (r *Reconciler) fail(e *entry, result loadResult) {
 	result.files.release()
 	f := result.failure

@@ -211,6 +211,7 @@ func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 			r.see(l)
 		case result := <-r.loaded:
 			r.finish(result)
+			r.finishOthers()
 		case e := <-r.outdated:
 			if r.entries[e.url] == e && e.settled() {
 				e.content, e.liveKey, e.wantedSince = "", "", time.Now()
@@ -249,6 +250,7 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 		case <-wait.C:
 		case <-rung:
 		}
+		begun := time.Now()
 		state, err := r.o.Source.Load(ctx, last)
 		if ctx.Err() != nil {
 			return
@@ -268,7 +270,7 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 		case <-ctx.Done():
 			return
 		}
-		pause := time.NewTimer(lookGap)
+		pause := time.NewTimer(max(lookGap, time.Since(begun)))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
@@ -280,7 +282,7 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 }
 
 // lookGap is the minimum time between two readings of the configuration, because a training script
-// may send ten notifications a second.
+// may send ten notifications a second. A large configuration is read half of the time at most.
 const lookGap = 100 * time.Millisecond
 
 func (r *Reconciler) listen(ctx context.Context, rung chan<- struct{}) {

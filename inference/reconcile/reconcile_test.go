@@ -225,6 +225,47 @@ func settle() {
 	synctest.Wait()
 }
 
+// slow is a follower to whom each comparison of the configuration takes a second.
+type slow struct{ comparisons int }
+
+func (s *slow) Planned(*reconcile.State, serving.Plan, bool) {
+	s.comparisons++
+	time.Sleep(time.Second)
+}
+
+func (s *slow) StatusChanged(func() serving.Status) {}
+
+func TestManyNewEndpointsAreComparedTogether(t *testing.T) {
+	w := newWorld()
+	code := map[string]string{}
+	for n := range 100 {
+		code[fmt.Sprintf("m/%d", n+1)] = "v1"
+	}
+	w.set(endpoints(code))
+	synctest.Test(t, func(t *testing.T) {
+		w.bell = make(chan struct{}, 1)
+		var rt router.Router
+		s := &slow{}
+		r := reconcile.New(reconcile.Options{Router: &rt, Source: w, Files: w, Loader: loader{w}, Changes: w, Poll: time.Hour, Followers: []reconcile.Follower{s}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		time.Sleep(10 * time.Second)
+		for url := range code {
+			if got, want := answer(t, &rt, url), url+" /local/http://files/v1"; !strings.HasPrefix(got, want) {
+				t.Errorf("%s answers %s", url, got)
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if s.comparisons > 5 {
+			t.Errorf("the configuration was compared %d times", s.comparisons)
+		}
+	})
+}
+
 func answer(t *testing.T, rt *router.Router, url string) string {
 	t.Helper()
 	live, err := rt.Acquire(serving.EndpointURL(url))

@@ -311,12 +311,16 @@ func (r *Reconciler) recordLoop(ctx context.Context) {
 		if lacking = r.newest(ctx, lacking); ctx.Err() != nil {
 			return
 		}
+		begun := time.Now()
 		err := r.o.Journal.Record(ctx, lacking.serviceID, lacking.histories)
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
 			failures, told = 0, ""
+			if retry.Sleep(ctx, time.Since(begun)) != nil { // many verdicts of a large service are stored together
+				return
+			}
 			continue
 		}
 		failures++
