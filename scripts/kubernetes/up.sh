@@ -170,10 +170,10 @@ cat >"$D/mkimage" <<'EOF'
 set -euo pipefail
 ref=$1 out=$2 bin=$3; shift 3
 w=$(mktemp -d); trap 'rm -rf "$w"' EXIT
-mkdir -p "$w/root/etc" "$w/root/tmp"; chmod 1777 "$w/root/tmp"; chmod 755 "$w/root"
-printf 'root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n' >"$w/root/etc/passwd"
-n=$(basename "$bin"); install -m 755 "$bin" "$w/root/$n"
-tar -C "$w/root" --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf "$w/layer.tar" .
+mkdir -p "$w/rootfs/etc" "$w/rootfs/tmp"; chmod 1777 "$w/rootfs/tmp"; chmod 755 "$w/rootfs"
+printf 'root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/:/none\n' >"$w/rootfs/etc/passwd"
+n=$(basename "$bin"); install -m 755 "$bin" "$w/rootfs/$n"
+tar -C "$w/rootfs" --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -cf "$w/layer.tar" .
 id=$(sha256sum "$w/layer.tar" | cut -d' ' -f1)
 args=$(for a in "/$n" "$@"; do printf '%s' "$a" | jq -Rs .; done | jq -sc .)
 jq -nc --argjson e "$args" --arg id "$id" '{architecture:"amd64",os:"linux",created:"1970-01-01T00:00:00Z",config:{Entrypoint:$e,User:"65532:65532",Env:["PATH=/"]},rootfs:{type:"layers",diff_ids:["sha256:"+$id]},history:[{created_by:"mkimage"}]}' >"$w/config.json"
