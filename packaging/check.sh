@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 version=$1 tools=$2 again=${3:-yes}
 fail() { echo "check: $*" >&2; exit 1; }
 trap 'echo "check: line $LINENO failed: $BASH_COMMAND" >&2' ERR
-# found PATTERN: what fits, and no failure if nothing does.
+# found PATTERN: what fits, and no failure if nothing does. It reads to the end, unlike grep -q, which fails the program before it.
 found() { grep -o "$1" || [ $? = 1 ]; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -37,7 +37,7 @@ E2
     [ -z "$(sed 's/Shared library: \[lib\(c\|dl\|pthread\)\.so\.[0-9]\] *//g' <<<"$needs")" ] || fail "$wheel needs more than glibc: $needs"
     ;;
   *musllinux*)
-    readelf -lW "$program" | grep -q INTERP && fail "$wheel: the program is not static"
+    [ -z "$(readelf -lW "$program" | found INTERP)" ] || fail "$wheel: the program is not static"
     ;;
   esac
 done
@@ -49,8 +49,8 @@ for deb in dist/*.deb; do
     fail "lintian finds faults in $deb"
 done
 for rpm in dist/*.rpm; do
-  rpm -qpl "$rpm" | grep -qx /usr/lib/systemd/system/clearml-serving@.service || fail "$rpm has no unit"
-  rpm -qpc "$rpm" | grep -qx /etc/clearml-serving/serving.conf || fail "$rpm: the settings are not marked as such"
+  [ -n "$(rpm -qpl "$rpm" | found '^/usr/lib/systemd/system/clearml-serving@.service$')" ] || fail "$rpm has no unit"
+  [ -n "$(rpm -qpc "$rpm" | found '^/etc/clearml-serving/serving.conf$')" ] || fail "$rpm: the settings are not marked as such"
 done
 
 # The unit as it is installed: known settings only, and little exposure. The program need not be here for that.
