@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -114,7 +112,9 @@ spec:
 			if test.format == "onnx" {
 				rows = models.OnnxRows
 			}
-			address := c.forward("service/flowers-predictor", "80")
+			port := freePort(t)
+			address := "127.0.0.1:" + port
+			c.forward("flowers-predictor", port+":80")
 			var got []float64
 			switch test.protocol {
 			case "v1":
@@ -136,35 +136,6 @@ spec:
 		})
 	}
 	c.must(c.home+"/bin/kubectl", "delete", "namespace", namespace, "--wait=true")
-}
-
-// forward returns the address at which this machine reaches a port of a service.
-func (c cluster) forward(service, port string) string {
-	c.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_, local, _ := net.SplitHostPort(address)
-	_ = l.Close()
-	forward := exec.Command(c.home+"/bin/kubectl", "-n", namespace, "port-forward", service, local+":"+port, "--address", "127.0.0.1")
-	forward.Env = append(os.Environ(), "KUBECONFIG="+c.home+"/kubeconfig")
-	if err := forward.Start(); err != nil {
-		c.t.Fatal(err)
-	}
-	c.t.Cleanup(func() {
-		_ = forward.Process.Kill()
-		_ = forward.Wait()
-	})
-	c.until("the port-forward answers", func() bool {
-		conn, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	})
-	return address
 }
 
 func post(t *testing.T, url string, body, answer any) {

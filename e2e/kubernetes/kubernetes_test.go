@@ -150,18 +150,38 @@ func (c cluster) rolledOut() {
 // forwarded are the ports of this machine that reach the ClearML server.
 type forwarded struct{ api, files string }
 
-// freePorts finds two: others may run on this machine.
-func freePorts(t *testing.T) (f forwarded) {
+// freePort finds one: others may run on this machine.
+func freePort(t *testing.T) string {
 	t.Helper()
-	for _, port := range []*string{&f.api, &f.files} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() //nolint:errcheck // only the number counts
-		_, *port, _ = net.SplitHostPort(l.Addr().String())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return f
+	defer l.Close() //nolint:errcheck // only the number counts
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// forward has ports of this machine, given as local:remote, reach a service until the end of the test.
+func (c cluster) forward(service string, ports ...string) {
+	c.t.Helper()
+	forward := exec.Command(c.home+"/bin/kubectl", append([]string{"-n", namespace, "port-forward", "service/" + service, "--address", "127.0.0.1"}, ports...)...)
+	forward.Env = append(os.Environ(), "KUBECONFIG="+c.home+"/kubeconfig")
+	if err := forward.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() {
+		_ = forward.Process.Kill()
+		_ = forward.Wait()
+	})
+	local, _, _ := strings.Cut(ports[0], ":")
+	c.until("the port-forward answers", func() bool {
+		conn, err := net.DialTimeout("tcp", "127.0.0.1:"+local, time.Second)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
 }
 
 // values are those of every install.
@@ -191,7 +211,7 @@ func TestKubernetesServesThroughEveryChange(t *testing.T) {
 	}
 	c.newNamespace()
 	c.addVolume("server", "ReadWriteOnce")
-	ports := freePorts(t)
+	ports := forwarded{api: freePort(t), files: freePort(t)}
 
 	// The release of before: its chart, and its images.
 	before := filepath.Join(c.home, "before", "helm", "clearml-serving-go")
@@ -365,15 +385,7 @@ func (c cluster) apply(objects string) {
 // deploy adds a model from outside of the cluster, as the chart's notes say.
 func (c cluster) deploy(ports forwarded) {
 	c.t.Helper()
-	forward := exec.CommandContext(c.t.Context(), c.home+"/bin/kubectl", "-n", namespace, "port-forward", "service/"+name+"-server", ports.api+":8008", ports.files+":8081", "--address", "127.0.0.1")
-	forward.Env = append(os.Environ(), "KUBECONFIG="+c.home+"/kubeconfig")
-	if err := forward.Start(); err != nil {
-		c.t.Fatal(err)
-	}
-	defer func() {
-		_ = forward.Process.Kill()
-		_ = forward.Wait()
-	}()
+	c.forward(name+"-server", ports.api+":8008", ports.files+":8081")
 	secret := func(key string) string {
 		return c.kubectl("get", "secret", name+"-keys", "-o", "go-template={{index .data \""+key+"\" | base64decode}}")
 	}
