@@ -390,7 +390,7 @@ e2e-kafka: build python-env venv-sdk1 ## statistics over a real Kafka broker, re
 e2e-kafka-short: build python-env venv-sdk1 ## the same with 5000 requests and without the original, as in CI
 	@scripts/kafka-broker.sh install
 	@scripts/system-packages.sh prometheus=prometheus
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas)' ./e2e
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas|AndPrometheus)' ./e2e
 
 # The version before, of which the cluster is upgraded: the last release; while there is none, the merge of containers and the chart.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo c31e60ca)
