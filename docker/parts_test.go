@@ -228,8 +228,8 @@ func TestWhatThePageSaysToType(t *testing.T) {
 	}
 }
 
-// dataSources and providers are all that Grafana reads in the files of its folders datasources and dashboards
-// (https://grafana.com/docs/grafana/latest/administration/provisioning/). It ignores what it does not know.
+// dataSources and providers are the files of Grafana's folders datasources and dashboards, with the fields that its documentation
+// has (https://grafana.com/docs/grafana/latest/administration/provisioning/). Grafana ignores others, a mistyped one too.
 type (
 	dataSources struct {
 		APIVersion  int `yaml:"apiVersion"`

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Prometheus itself accepts the configuration of the compose files, and the one that docs/compose.md shows for a
-// Prometheus alone.
+// Prometheus itself accepts the configuration of the compose files, the one that docs/compose.md shows for a Prometheus
+// of one's own, and the example of monitoring/.
 func TestPrometheusAcceptsTheConfigurations(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
@@ -29,11 +29,15 @@ func TestPrometheusAcceptsTheConfigurations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	example, err := os.ReadFile("../monitoring/prometheus/prometheus.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	shown := blocks(t, "compose.md", "yaml")
 	if len(shown) != 1 {
 		t.Fatalf("docs/compose.md shows %d configurations of Prometheus, want one", len(shown))
 	}
-	for name, text := range map[string]string{"compose": string(ours), "alone": shown[0]} {
+	for name, text := range map[string]string{"compose": string(ours), "alone": shown[0], "example": string(example)} {
 		text = regexp.MustCompile(`/(run/secrets|etc/prometheus)/admin-token`).ReplaceAllString(text, token)
 		text = strings.ReplaceAll(strings.ReplaceAll(text, "/etc/prometheus/rules.yml", rules), "[rules.yml]", "["+rules+"]")
 		file := filepath.Join(dir, name+".yml")
