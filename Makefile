@@ -393,7 +393,7 @@ e2e-kafka: build python-env venv-sdk1 ## statistics over a real Kafka broker, re
 e2e-kafka-short: build python-env venv-sdk1 ## the same with 5000 requests and without the original, as in CI
 	@scripts/kafka-broker.sh install
 	@scripts/system-packages.sh prometheus=prometheus
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas)' ./e2e
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas|AndPrometheus)' ./e2e
 
 .PHONY: cluster-test
 cluster-test: build python-env venv-sdk1 $(TOOLS)/versitygw ## three instances, two ClearML servers, two replicas of statistics behind HAProxy on PostgreSQL, S3, Kafka: each part is restarted and upgraded under 1000000 requests, 0 may fail (REQUESTS=50000: a short run; PREVIOUS=commit)
