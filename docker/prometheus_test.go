@@ -49,3 +49,13 @@ func TestPrometheusAcceptsTheConfigurations(t *testing.T) {
 		}
 	}
 }
+
+func TestAlertmanagerAcceptsItsConfiguration(t *testing.T) {
+	amtool, err := exec.LookPath("amtool")
+	if err != nil {
+		t.Skip("there is no amtool: make compose-check installs it")
+	}
+	if out, err := exec.CommandContext(t.Context(), amtool, "check-config", "alertmanager.yml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
