@@ -341,10 +341,13 @@ chart-tools: # helm and what checks the chart
 chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score (UPDATE=1: golden files)
 	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
 
+# The version before, from which clusters are upgraded in tests: the last release; while there is none, a merge of containers and the chart.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo 5eef82f5)
+
 .PHONY: e2e-kubernetes
-e2e-kubernetes: build image-programs ## the chart with images built here in a real cluster of two nodes: 100000 requests through updates, drains, kills; 0 may fail (Debian, root; the first time an hour, then minutes; REQUESTS=100000)
+e2e-kubernetes: build image-programs venv-runtime ## the chart with images built here in a real cluster of two nodes: 100000 requests through updates from the version before, drains, kills; 0 may fail; KServe's own controller chooses our runtime (Debian, root; the first time an hour, then minutes; REQUESTS=100000, PREVIOUS=commit)
 	@scripts/container-lab.sh
-	. .cache/containers/env.sh && KUBERNETES_HOME=$(KUBERNETES_HOME) CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) scripts/kubernetes/e2e.sh
+	. .cache/containers/env.sh && KUBERNETES_HOME=$(KUBERNETES_HOME) PREVIOUS=$(PREVIOUS) CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) scripts/kubernetes/e2e.sh
 
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: only those)
@@ -391,10 +394,7 @@ e2e-kafka: build python-env venv-sdk1 ## statistics over a real Kafka broker, re
 e2e-kafka-short: build python-env venv-sdk1 ## the same with 5000 requests and without the original, as in CI
 	@scripts/kafka-broker.sh install
 	@scripts/system-packages.sh prometheus=prometheus
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas)' ./e2e
-
-# The version before, of which the cluster is upgraded: the last release; while there is none, the merge of containers and the chart.
-PREVIOUS ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo c31e60ca)
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas|AndPrometheus)' ./e2e
 
 .PHONY: cluster-test
 cluster-test: build python-env venv-sdk1 $(TOOLS)/versitygw ## three instances, two ClearML servers, two replicas of statistics behind HAProxy on PostgreSQL, S3, Kafka: each part is restarted and upgraded under 1000000 requests, 0 may fail (REQUESTS=50000: a short run; PREVIOUS=commit)
