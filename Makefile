@@ -322,13 +322,14 @@ e2e-images: image-programs python-env ## build the images twice on base images m
 	. .cache/containers/env.sh && CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_IMAGES=1 $(GO) test -count=1 -timeout 60m -v ./e2e/images
 
 .PHONY: compose-check
-compose-check: ## the compose files with compose-go, and Prometheus' configuration with promtool
-	@scripts/system-packages.sh promtool=prometheus
+compose-check: ## the compose files with compose-go, the configurations of Prometheus and Alertmanager with promtool and amtool
+	@scripts/system-packages.sh promtool=prometheus amtool=prometheus-alertmanager
 	$(GO) test -count=1 -v ./docker
 
 .PHONY: image-lint
-image-lint: venv-hadolint ## hadolint over the Dockerfiles
+image-lint: venv-hadolint ## hadolint over the Dockerfiles, also those that "clearml-serving build" writes
 	.venv-hadolint/bin/hadolint docker/Dockerfile docker/engine.Dockerfile
+	CLEARML_SERVING_TEST_HADOLINT=$(CURDIR)/.venv-hadolint/bin/hadolint $(GO) test -count=1 -run TestTheDockerfilesOfBuildAreClean ./cmd/clearml-serving
 
 HELM := v3.18.0
 HELM_UNITTEST := v1.0.0

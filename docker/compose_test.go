@@ -103,6 +103,9 @@ func checkService(t *testing.T, name string, s types.ServiceConfig) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if s.ReadOnly && !slices.Contains(s.Tmpfs, "/tmp") {
+		t.Errorf("%s has a root that is read-only, and no /tmp", name)
+	}
 	if s.Restart == "" {
 		t.Errorf("%s is not started again", name)
 	}
@@ -121,7 +124,7 @@ func TestAMissingSecretIsToldByItsName(t *testing.T) {
 	}
 }
 
-// Each variable of example.env has a use, and what it leaves empty is what must be given.
+// Each variable of example.env has a use, and it has those that must be given.
 func TestExampleEnvironmentFits(t *testing.T) {
 	text, err := os.ReadFile("example.env")
 	if err != nil {
@@ -139,6 +142,15 @@ func TestExampleEnvironmentFits(t *testing.T) {
 				t.Fatal(err)
 			}
 			used.Write(content)
+		}
+	}
+	mandatory := regexp.MustCompile(`\$\{([A-Z_]+):?\?`).FindAllStringSubmatch(used.String(), -1)
+	if len(mandatory) == 0 {
+		t.Error("no compose file has a variable that must be given")
+	}
+	for _, name := range mandatory {
+		if !regexp.MustCompile(`(?m)^#?` + name[1] + `=`).Match(text) {
+			t.Errorf("example.env lacks %s, which must be given", name[1])
 		}
 	}
 	for line := range strings.Lines(string(text)) {

@@ -50,6 +50,16 @@ func TestPrometheusAcceptsTheConfigurations(t *testing.T) {
 	}
 }
 
+func TestAlertmanagerAcceptsItsConfiguration(t *testing.T) {
+	amtool, err := exec.LookPath("amtool")
+	if err != nil {
+		t.Skip("there is no amtool: make compose-check installs it")
+	}
+	if out, err := exec.CommandContext(t.Context(), amtool, "check-config", "alertmanager.yml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // The commands of promtool that docs/compose.md has do what it says, in the folder of this repository.
 func TestTheCommandsOfPromtool(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")

@@ -109,15 +109,31 @@ func (a *app) checkGlobals() error {
 	if _, err := a.choice("log-format", "text", "json"); err != nil {
 		return err
 	}
-	_, err = a.choice("log-level", "", "debug", "info", "warn", "error")
+	_, err = a.logLevel()
 	return err
+}
+
+// logLevel is the setting of the log, "" when there is none.
+func (a *app) logLevel() (string, error) {
+	s := a.setting("log-level")
+	if s.source == uvicornLogLevel {
+		switch strings.ToLower(s.value) {
+		case "trace":
+			return "debug", nil
+		case "warning":
+			return "warn", nil
+		case "critical":
+			return "error", nil
+		}
+	}
+	return a.choice("log-level", "", "debug", "info", "warn", "error")
 }
 
 // logger makes the log of this run, on stderr. Commands that end by themselves
 // log warnings only; roles pass info.
 func (a *app) logger(level slog.Level) *slog.Logger {
-	if text := a.text("log-level"); text != "" {
-		_ = level.UnmarshalText([]byte(text)) // checkGlobals has refused others
+	if text, err := a.logLevel(); err == nil && text != "" { // checkGlobals has refused others
+		_ = level.UnmarshalText([]byte(text)) // it is one of slog's
 	}
 	if a.debug {
 		level = slog.LevelDebug

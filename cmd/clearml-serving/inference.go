@@ -451,10 +451,11 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, made madeFolde
 	workers, err2 := a.whole("num-process")
 	files, err3 := a.whole("worker-open-files")
 	maxBody, err4 := a.whole("max-body")
-	if err := cmp.Or(err, err2, err3, err4); err != nil {
+	recycle, err5 := a.whole("recycle-requests")
+	if err := cmp.Or(err, err2, err3, err4, err5); err != nil {
 		return nil, err
 	}
-	return python.New(python.Options{Workers: workers, Traced: traced, Logger: log, Host: host.New(host.Options{
+	return python.New(python.Options{Workers: workers, RecycleRequests: recycle, Traced: traced, Logger: log, Host: host.New(host.Options{
 		Worker: worker.Options{
 			RuntimeDir: filepath.Join(dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
 			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),
@@ -475,11 +476,12 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, made madeFolde
 // v2Engine asks Triton and other servers of the V2 protocol.
 func (a *app) v2Engine(workers *python.Engine, log *slog.Logger) (*v2server.Engine, error) {
 	compressed, err := a.on("triton-grpc-compression")
-	if err != nil {
+	maxBody, err2 := a.whole("max-body")
+	if err := cmp.Or(err, err2); err != nil {
 		return nil, err
 	}
 	return v2server.New(v2server.Options{
-		Python: workers, Triton: a.text("triton-grpc-addr"), TritonCompression: compressed, Variable: os.Getenv, Logger: log,
+		Python: workers, Triton: a.text("triton-grpc-addr"), TritonCompression: compressed, MaxAnswer: int64(maxBody) << 20, Variable: os.Getenv, Logger: log,
 	}), nil
 }
 

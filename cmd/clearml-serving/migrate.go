@@ -116,9 +116,8 @@ func isPlaceholder(value string) bool {
 // happens here instead. A name that ends with * stands for all that begin so.
 var otherVariables = []struct{ name, instead string }{
 	{"CLEARML_USE_GUNICORN", "there is one server, whose workers are supervised processes"},
-	{"GUNICORN_MAX_REQUESTS", "clearml-serving model limits --recycle-requests replaces workers"},
 	{"GUNICORN_EXTRA_ARGS", "there is no gunicorn"},
-	{"UVICORN_*", "there is no uvicorn; --log-level sets the level of the log"},
+	{"UVICORN_*", "there is no uvicorn"},
 	{"WEB_CONCURRENCY", "CLEARML_SERVING_NUM_PROCESS sets the worker processes of each endpoint"},
 	{"CLEARML_DEFAULT_BASE_SERVE_URL", "send_request asks other endpoints inside of the service and needs no address; user code still finds the variable"},
 	{"CLEARML_BKG_THREAD_REPORT", "reports never hold up a request"},
@@ -126,7 +125,7 @@ var otherVariables = []struct{ name, instead string }{
 	{"CLEARML_SERVING_DEV_CUDAEXCEPTION", "a worker without memory on its GPU is replaced by itself"},
 	{"CLEARML_ENABLE_ENDPOINT_TELEMETRY", "instances report what they serve in their status"},
 	{"CLEARML_SERVING_AIO_RPC_*", "errors that clients repeat are logged once, then counted"},
-	{"CLEARML_GRPC_*", "options of the gRPC channel to Triton are not settings here"},
+	{"CLEARML_GRPC_*", "requests to Triton may be as large as gRPC can send, answers as CLEARML_SERVING_MAX_BODY says; connections are tested and made again by themselves"},
 	{"CLEARML_TRITON_*", "the role triton has no flag of this name"},
 	{"SERVING_PORT", "the addresses of an instance are those at which it listens"},
 }

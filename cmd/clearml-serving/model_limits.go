@@ -31,7 +31,7 @@ func limitFlags(l *serving.Limits) []bound {
 		{"idle-timeout", decimal(&l.IdleTimeout), "seconds without requests until a worker ends that is above --min-workers (default 60)"},
 		{"max-queue", whole(&l.MaxQueue), "requests that may wait for a worker; one more is answered 429 (default 4096)"},
 		{"memory-limit", byteSize(&l.Memory), "memory of one worker, such as 512MiB or 2GB; one that takes more is killed (default: none)"},
-		{"recycle-requests", whole(&l.RecycleRequests), "replace a worker after about so many requests (default: never)"},
+		{"recycle-requests", whole(&l.RecycleRequests), "replace a worker after about so many requests (default: the instance's number, never)"},
 		{"tokens-per-minute", whole(&l.TokensPerMinute), "tokens of a language model within a minute, on each instance; more are answered 429 (default: no bound)"},
 		{"tokens-per-day", whole(&l.TokensPerDay), "tokens of a language model within a day, on each instance (default: no bound)"},
 		{"recycle-memory", byteSize(&l.RecycleMemory), "replace a worker that takes more memory, such as 400MiB (default: never)"},

@@ -41,6 +41,9 @@ const (
 	optionsTriton     = "Triton"
 )
 
+// uvicornLogLevel has the levels of the original's server.
+const uvicornLogLevel = "UVICORN_LOG_LEVEL"
+
 var optionTable = []option{
 	{
 		name: "data-dir", variables: []string{"CLEARML_SERVING_HOME"}, group: optionsProgram, noFile: true,
@@ -51,7 +54,7 @@ var optionTable = []option{
 		help: "configuration file, in the syntax of clearml.conf (default: serving.conf in the data folder)",
 	},
 	{name: "log-format", variables: []string{"CLEARML_SERVING_LOG_FORMAT"}, def: "text", group: optionsProgram, help: "form of the log on stderr: text or json"},
-	{name: "log-level", variables: []string{"CLEARML_SERVING_LOG_LEVEL"}, group: optionsProgram, help: "least level that is logged: debug, info, warn or error (default: info for services, warn for other commands)"},
+	{name: "log-level", variables: []string{"CLEARML_SERVING_LOG_LEVEL", uvicornLogLevel}, group: optionsProgram, help: "least level that is logged: debug, info, warn or error (default: info for services, warn for other commands)"},
 	{name: "color", variables: []string{"CLEARML_SERVING_COLOR"}, def: "auto", group: optionsProgram, help: "colours: auto, always or never"},
 	{name: "python", variables: []string{"CLEARML_SERVING_PYTHON"}, group: optionsProgram, help: "Python interpreter that runs models (default: that of the active virtual environment, else of the one in which pip has installed this program, else python3)"},
 
@@ -90,6 +93,7 @@ var optionTable = []option{
 	{name: "poll-freq", variables: []string{"CLEARML_SERVING_POLL_FREQ"}, def: "5", group: optionsInference, noFlag: true, help: "minutes between two looks at the configuration; fractions are fine"},
 	{name: "num-process", variables: []string{"CLEARML_SERVING_NUM_PROCESS"}, group: optionsInference, noFlag: true, help: "worker processes for each endpoint (default: chosen by the number of cores)"},
 	{name: "request-timeout", variables: []string{"GUNICORN_SERVING_TIMEOUT"}, def: "600", group: optionsInference, noFlag: true, help: "seconds that one request may take"},
+	{name: "recycle-requests", variables: []string{"GUNICORN_MAX_REQUESTS"}, def: "0", group: optionsInference, noFlag: true, help: "requests after which a worker is replaced, for endpoints without a limit of their own (model limits --recycle-requests); 0 for never"},
 	{name: "max-body", variables: []string{"CLEARML_SERVING_MAX_BODY"}, def: "256", group: optionsInference, help: "largest request body in MiB, as sent and decompressed"},
 	{name: "max-connections", variables: []string{"CLEARML_SERVING_MAX_CONNECTIONS"}, def: "0", group: optionsInference, help: "most connections at a time; 0 for the service's own limit"},
 	{name: "drain-delay", variables: []string{"CLEARML_SERVING_DRAIN_DELAY"}, def: "0", group: optionsInference, help: "seconds for which requests are still taken after a signal to end, while /readyz says 503 already: the time in which a load balancer notices"},

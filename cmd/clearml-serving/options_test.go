@@ -87,6 +87,27 @@ func TestUnusableSettingsNameWhereTheyWereSet(t *testing.T) {
 	}
 }
 
+func TestTheLevelsOfTheOriginalsServerAreOurs(t *testing.T) {
+	for _, tc := range []struct{ uvicorn, ours, want string }{
+		{"WARNING", "", "warn"},
+		{"critical", "", "error"},
+		{"trace", "", "debug"},
+		{"info", "", "info"},
+		{"trace", "error", "error"},
+		{"", "", ""},
+	} {
+		a := optionsApp(t, "", map[string]string{uvicornLogLevel: tc.uvicorn, "CLEARML_SERVING_LOG_LEVEL": tc.ours})
+		if got, err := a.logLevel(); got != tc.want || err != nil {
+			t.Errorf("%+v: %s, %v", tc, got, err)
+		}
+	}
+	for variable, value := range map[string]string{uvicornLogLevel: "loud", "CLEARML_SERVING_LOG_LEVEL": "warning"} {
+		if _, err := optionsApp(t, "", map[string]string{variable: value}).logLevel(); err == nil || !strings.Contains(err.Error(), variable+": '"+value+"'") {
+			t.Errorf("%s=%s: %v", variable, value, err)
+		}
+	}
+}
+
 func TestMinutesMayBeFractions(t *testing.T) {
 	a := optionsApp(t, "poll_freq = 0.1", nil)
 	if got, err := a.duration("poll-freq", time.Minute); err != nil || got != 6*time.Second {

@@ -490,7 +490,7 @@ func (page endpointPage) LimitFields() []limitField {
 		{"idle_timeout", "Seconds idle", number(l.IdleTimeout), "60"},
 		{"max_queue", "Requests waiting", number(float64(l.MaxQueue)), "4096"},
 		{"memory_limit", "Memory of a worker", size(l.Memory), "any"},
-		{"recycle_requests", "New worker after requests", number(float64(l.RecycleRequests)), "never"},
+		{"recycle_requests", "New worker after requests", number(float64(l.RecycleRequests)), "the instance's"},
 		{"recycle_memory", "New worker above memory", size(l.RecycleMemory), "never"},
 	}
 }

@@ -5,6 +5,7 @@
 package python
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -27,6 +28,9 @@ type Options struct {
 	Traced bool
 	// Workers is the number of processes of each endpoint. Default 1.
 	Workers int
+	// RecycleRequests is the number of requests after which a worker is replaced, for endpoints without a limit of their own.
+	// Default: never.
+	RecycleRequests int
 	// Logger is told what is odd but no failure; nil discards it.
 	Logger *slog.Logger
 }
@@ -109,6 +113,7 @@ func (e *Engine) Start(ctx context.Context, spec engine.Spec, own worker.Spec) (
 	if spec.Limits != nil {
 		own.Limits = *spec.Limits
 	}
+	own.Limits.RecycleRequests = cmp.Or(own.Limits.RecycleRequests, e.o.RecycleRequests)
 	own.Endpoint, own.Fields, own.Variables = string(spec.URL), fields, spec.Variables
 	own.CodePath, own.CodeName, own.ModelPath, own.Restore = spec.CodePath, spec.CodeName, spec.ModelPath, spec.Restore
 	own.Workers, own.Elastic = most, most-least

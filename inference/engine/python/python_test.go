@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/leaktest"
@@ -23,12 +24,18 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 // running is an Engine with the interpreter of the machine.
 func running(t *testing.T) *Engine {
 	t.Helper()
+	return runningWith(t, Options{})
+}
+
+func runningWith(t *testing.T, o Options) *Engine {
+	t.Helper()
 	base, env := workertest.Environment(t)
-	e := New(Options{Host: host.New(host.Options{
+	o.Host = host.New(host.Options{
 		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
 		Worker: worker.Options{RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))},
 		Env:    env,
-	})})
+	})
+	e := New(o)
 	ctx, cancel := context.WithCancel(t.Context())
 	var run sync.WaitGroup
 	run.Go(func() {
@@ -70,6 +77,35 @@ func TestAnEnvironmentThatCannotBeMadeIsAFailureOfThatEndpoint(t *testing.T) {
 			if failed, ok := errors.AsType[*engine.LoadError](err); !ok || !strings.Contains(failed.Text, says) {
 				t.Errorf("%s, environment=%s: %v", what, environment, err)
 			}
+		}
+	}
+}
+
+func TestAWorkerIsReplacedAfterTheInstancesNumberOfRequestsOrTheEndpoints(t *testing.T) {
+	e := runningWith(t, Options{RecycleRequests: 3})
+	code := filepath.Join(t.TempDir(), "preprocess.py")
+	text := "import os\nclass Preprocess:\n    def process(self, data, state, collect):\n        return os.getpid()\n"
+	if err := os.WriteFile(code, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for url, limits := range map[string]*serving.Limits{"instance": nil, "endpoint": {RecycleRequests: 1000}} {
+		spec := specOf(url, code, nil)
+		spec.Limits = limits
+		m, err := e.Load(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := answer(t, m)
+		for begun := time.Now(); answer(t, m) == first && time.Since(begun) < time.Minute; time.Sleep(100 * time.Millisecond) {
+			if limits != nil && time.Since(begun) > 3*time.Second {
+				break
+			}
+		}
+		if replaced := answer(t, m) != first; replaced != (limits == nil) {
+			t.Errorf("%s: the worker was replaced: %t", url, replaced)
+		}
+		if err := m.Close(t.Context()); err != nil {
+			t.Error(err)
 		}
 	}
 }
