@@ -256,6 +256,11 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* With Recreate the API takes no rollingUpdate, which the default values have. */}}
+{{- define "cs.strategy" -}}
+{{- toYaml (eq .updateStrategy.type "Recreate" | ternary (omit .updateStrategy "rollingUpdate") .updateStrategy) }}
+{{- end }}
+
 {{- define "cs.extraEnv" -}}
 {{- with concat .root.Values.global.extraEnv (default (list) .values.extraEnv) }}
 {{- toYaml . }}
@@ -279,6 +284,9 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if and $v.server.enabled (gt (int $v.server.replicas) 1) (not $v.server.filesDestination) (or (ne (first $v.server.persistence.accessModes) "ReadWriteMany") (not $v.server.persistence.enabled) (not $v.server.persistence.existingClaim)) }}
 {{- fail "server.replicas: more than one needs server.filesDestination (s3://…, gs://…, azure://…), or a volume that all of them have: persistence.existingClaim with accessModes [ReadWriteMany]" }}
+{{- end }}
+{{- if and $v.server.enabled (gt (int $v.server.replicas) 1) (not $v.server.filesDestination) (eq $v.server.updateStrategy.type "Recreate") }}
+{{- fail "server.updateStrategy: servers on one volume are a StatefulSet, which Kubernetes replaces pod after pod: scale it to 0 before the upgrade instead" }}
 {{- end }}
 {{- if and $v.statistics.enabled (not $v.kafka.servers) }}
 {{- fail "kafka.servers: the statistics service counts messages of Kafka: give its brokers, or set statistics.enabled=false" }}
