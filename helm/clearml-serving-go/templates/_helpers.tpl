@@ -67,6 +67,11 @@ app.kubernetes.io/part-of: clearml-serving
 {{- range .Values.engines }}{{ if .role }}yes{{ end }}{{ end }}
 {{- end }}
 
+{{/* cs.scraped: whether an engine has metrics behind the admin token: the role's, with the server's own. */}}
+{{- define "cs.scraped" -}}
+{{- if and .role .ports.operators }}yes{{ end }}
+{{- end }}
+
 {{/* The connection to the ClearML server, for instances, statistics and engines. */}}
 {{- define "cs.clearmlEnv" -}}
 - name: CLEARML_API_HOST
@@ -270,6 +275,14 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{/* A pod that dies because of a missing key tells its reason in a log that nobody reads: tell it before. */}}
 {{- define "cs.check" -}}
 {{- $v := .Values }}
+{{- /* Below another chart, global has values of others too: the schema cannot refuse them. */}}
+{{- if .Chart.IsRoot }}
+{{- range $name, $_ := $v.global }}
+{{- if not (has $name (list "imagePullSecrets" "podLabels" "podAnnotations" "nodeSelector" "tolerations" "affinity" "priorityClassName" "extraEnv")) }}
+{{- fail (printf "global.%s: there is no such value; see global in values.yaml" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and (not $v.server.enabled) (include "cs.keyed" .) (not $v.clearml.apiHost) }}
 {{- fail "clearml.apiHost: give the address of your ClearML server, or set server.enabled=true for the embedded one, or inference.folder for none" }}
 {{- end }}
@@ -303,7 +316,25 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- if and $v.inference.keda.enabled (not $v.inference.keda.prometheusAddress) }}
 {{- fail "inference.keda.prometheusAddress: give the address of the Prometheus that has the metrics" }}
 {{- end }}
+{{- range $scaler := list "autoscaling" "keda" }}
+{{- with index $v.inference $scaler }}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) }}
+{{- fail (printf "inference.%s.minReplicas: %v is more than maxReplicas, %v" $scaler .minReplicas .maxReplicas) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $name, $engine := $v.engines }}
+{{- with $engine.autoscaling }}
+{{- if and .enabled (gt (int (default 1 .minReplicas)) (int .maxReplicas)) }}
+{{- fail (printf "engines.%s.autoscaling.minReplicas: %v is more than maxReplicas, %v" $name (default 1 .minReplicas) .maxReplicas) }}
+{{- end }}
+{{- end }}
+{{- range $probe := list "readiness" "liveness" }}
+{{- $port := get $engine (printf "%sPort" $probe) }}
+{{- if and $port (not (hasKey $engine.ports $port)) }}
+{{- fail (printf "engines.%s.%sPort: ports has no %s" $name $probe $port) }}
+{{- end }}
+{{- end }}
 {{- if eq (default "" $engine.role) "torchserve" }}
 {{- fail (printf "engines.%s.role: TorchServe answers its own pod only: run its image in inference.extraContainers, with the volume data at /var/lib/clearml-serving" $name) }}
 {{- end }}
