@@ -36,9 +36,11 @@ build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
 
-.PHONY: build-darwin
-build-darwin: ## check that the program can be built for macOS, on both architectures
-	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=darwin GOARCH=$$arch $(GO) build -trimpath -o /dev/null ./cmd/...; done
+.PHONY: build-others
+build-others: ## check that the program can be built for the other systems: macOS and Linux on both architectures, with and without a C library
+	@set -e; for system in darwin/arm64 darwin/amd64 linux/arm64 linux/amd64; do \
+	  CGO_ENABLED=0 GOOS=$${system%/*} GOARCH=$${system#*/} $(GO) build -trimpath -o /dev/null ./cmd/...; done; \
+	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -tags static -trimpath -o /dev/null ./cmd/...; done
 
 .PHONY: build-static
 build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx

@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	goast "go/ast"
+	"go/parser"
+	"go/token"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -32,6 +36,7 @@ var notOurs = map[string]string{
 	"--build-arg":                        "of docker build",
 	"--platform":                         "of docker build",
 	"--web.enable-remote-write-receiver": "of Prometheus",
+	"--set":                              "of helm",
 	"--grpc-restricted-protocol":         "of Triton",
 	"--dyna":                             "of NVIDIA's examples",
 	"feedback cannot be offered to other instances": "a line of the log",
@@ -571,4 +576,112 @@ func TestTheFilesOfTheDocumentsExist(t *testing.T) {
 			t.Errorf("%s: the tree has no %s", s.where, name)
 		}
 	})
+}
+
+// notOurMessages are what other programs say.
+var notOurMessages = map[string]string{
+	"exec format error":          "of the kernel",
+	"hostPath type check failed": "of the kubelet",
+}
+
+// changing is what a message has in one place and not in another: numbers, durations, NAME, N.
+var changing = regexp.MustCompile(`…|\b[A-Z]+\b|[0-9][0-9.a-z]*`)
+
+// The symptom that a table names in its first column is what the program says.
+func TestTheMessagesOfTroubleshootingAreTheProgramsOwn(t *testing.T) {
+	said := textsOfTheProgram(t)
+	checked := 0
+	for _, name := range []string{"docs/troubleshooting.md", "docs/kubernetes.md"} {
+		content := string(ofTree(t, name))
+		if _, part, found := strings.Cut(content, "## Troubleshooting"); found {
+			content, _, _ = strings.Cut(part, "\n## ")
+		}
+		for line := range strings.Lines(content) {
+			symptom, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+			if !strings.HasPrefix(line, "| ") {
+				continue
+			}
+			for _, quoted := range inBackticks.FindAllStringSubmatch(symptom, -1) {
+				message := quoted[1]
+				if !strings.Contains(message, " ") || strings.HasPrefix(message, "pip ") || notOurMessages[message] != "" {
+					continue
+				}
+				checked++
+				for _, part := range changing.Split(message, -1) {
+					if part = strings.Trim(part, " :,;"); len(part) > 3 && !strings.Contains(said, part) {
+						t.Errorf("%s: the program never says %q of %q", name, part, message)
+					}
+				}
+			}
+		}
+	}
+	if checked < 6 {
+		t.Errorf("only %d messages were found", checked)
+	}
+}
+
+var inBackticks = regexp.MustCompile("`([^`]+)`")
+
+// textsOfTheProgram has all texts in the program's code.
+func textsOfTheProgram(t *testing.T) string {
+	t.Helper()
+	var texts strings.Builder
+	err := filepath.WalkDir(repository, func(file string, entry fs.DirEntry, err error) error {
+		name := entry.Name()
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && file != repository && (strings.HasPrefix(name, ".") || slices.Contains([]string{"bin", "docs", "site", "testdata", "e2e", "chaos", "bench", "security"}, name)):
+			return fs.SkipDir
+		case !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		goast.Inspect(tree, func(node goast.Node) bool {
+			if literal, ok := node.(*goast.BasicLit); ok && literal.Kind == token.STRING {
+				text, _ := strconv.Unquote(literal.Value) // the parser has accepted it
+				texts.WriteString(text + "\n")
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return texts.String()
+}
+
+// The figures of docs/sizing.md are those of the pages that it names.
+func TestTheFiguresOfSizingAreThoseOfTheMeasurements(t *testing.T) {
+	var measured strings.Builder
+	for _, name := range []string{"docs/performance.md", "docs/benchmarks.md", "docs/control-plane.md"} {
+		measured.Write(ofTree(t, name))
+	}
+	figure := regexp.MustCompile(`[0-9][0-9,.]*[0-9]|[0-9]`)
+	known := map[string]bool{}
+	for _, number := range figure.FindAllString(measured.String(), -1) {
+		known[strings.ReplaceAll(number, ",", "")] = true
+	}
+	checked := 0
+	for i, line := range strings.Split(string(ofTree(t, "docs/sizing.md")), "\n") {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			continue
+		}
+		for _, cell := range cells[2 : len(cells)-1] {
+			for _, number := range figure.FindAllString(cell, -1) {
+				checked++
+				if !known[strings.ReplaceAll(number, ",", "")] {
+					t.Errorf("docs/sizing.md:%d: no measurement has %s", i+1, number)
+				}
+			}
+		}
+	}
+	if checked < 25 {
+		t.Errorf("only %d figures were found", checked)
+	}
 }

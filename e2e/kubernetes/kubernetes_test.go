@@ -503,7 +503,7 @@ func (c cluster) endDuring() {
 }
 
 // autoscale has the autoscaler change the number of instances from 1 to 5 and back: the same load is little or much by the
-// percentage that is asked for.
+// processor time that a pod asks for.
 func (c cluster) autoscale(ports forwarded) {
 	c.t.Helper()
 	c.until("there are metrics", func() bool {
@@ -511,10 +511,10 @@ func (c cluster) autoscale(ports forwarded) {
 		return err == nil
 	})
 	for _, step := range []struct {
-		percent string
-		want    int
-	}{{"10000", 1}, {"50", 5}, {"10000", 1}} {
-		args := append([]string{"upgrade", release, "helm/clearml-serving-go", "--timeout", "15m"}, ports.values("now", "20m")...)
+		cpu, percent string
+		want         int
+	}{{"200m", "1000", 1}, {"20m", "50", 5}, {"200m", "1000", 1}} {
+		args := append([]string{"upgrade", release, "helm/clearml-serving-go", "--timeout", "15m"}, ports.values("now", step.cpu)...)
 		c.helm(append(args, "--set", "inference.autoscaling.enabled=true,inference.autoscaling.minReplicas=1,inference.autoscaling.maxReplicas=5,inference.autoscaling.behavior.scaleDown.stabilizationWindowSeconds=15,inference.autoscaling.cpu="+step.percent)...)
 		c.pods(step.want)
 	}

@@ -67,6 +67,11 @@ app.kubernetes.io/part-of: clearml-serving
 {{- range .Values.engines }}{{ if .role }}yes{{ end }}{{ end }}
 {{- end }}
 
+{{/* cs.scraped: whether an engine has metrics behind the admin token: the role's, with the server's own. */}}
+{{- define "cs.scraped" -}}
+{{- if and .role .ports.operators }}yes{{ end }}
+{{- end }}
+
 {{/* The connection to the ClearML server, for instances, statistics and engines. */}}
 {{- define "cs.clearmlEnv" -}}
 - name: CLEARML_API_HOST
@@ -256,6 +261,11 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* With Recreate the API takes no rollingUpdate, which the default values have. */}}
+{{- define "cs.strategy" -}}
+{{- toYaml (eq .updateStrategy.type "Recreate" | ternary (omit .updateStrategy "rollingUpdate") .updateStrategy) }}
+{{- end }}
+
 {{- define "cs.extraEnv" -}}
 {{- with concat .root.Values.global.extraEnv (default (list) .values.extraEnv) }}
 {{- toYaml . }}
@@ -265,6 +275,14 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{/* A pod that dies because of a missing key tells its reason in a log that nobody reads: tell it before. */}}
 {{- define "cs.check" -}}
 {{- $v := .Values }}
+{{- /* Below another chart, global has values of others too: the schema cannot refuse them. */}}
+{{- if .Chart.IsRoot }}
+{{- range $name, $_ := $v.global }}
+{{- if not (has $name (list "imagePullSecrets" "podLabels" "podAnnotations" "nodeSelector" "tolerations" "affinity" "priorityClassName" "extraEnv")) }}
+{{- fail (printf "global.%s: there is no such value; see global in values.yaml" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and (not $v.server.enabled) (include "cs.keyed" .) (not $v.clearml.apiHost) }}
 {{- fail "clearml.apiHost: give the address of your ClearML server, or set server.enabled=true for the embedded one, or inference.folder for none" }}
 {{- end }}
@@ -279,6 +297,9 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- if and $v.server.enabled (gt (int $v.server.replicas) 1) (not $v.server.filesDestination) (or (ne (first $v.server.persistence.accessModes) "ReadWriteMany") (not $v.server.persistence.enabled) (not $v.server.persistence.existingClaim)) }}
 {{- fail "server.replicas: more than one needs server.filesDestination (s3://…, gs://…, azure://…), or a volume that all of them have: persistence.existingClaim with accessModes [ReadWriteMany]" }}
+{{- end }}
+{{- if and $v.server.enabled (gt (int $v.server.replicas) 1) (not $v.server.filesDestination) (eq $v.server.updateStrategy.type "Recreate") }}
+{{- fail "server.updateStrategy: servers on one volume are a StatefulSet, which Kubernetes replaces pod after pod: scale it to 0 before the upgrade instead" }}
 {{- end }}
 {{- if and $v.statistics.enabled (not $v.kafka.servers) }}
 {{- fail "kafka.servers: the statistics service counts messages of Kafka: give its brokers, or set statistics.enabled=false" }}
@@ -295,7 +316,25 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- if and $v.inference.keda.enabled (not $v.inference.keda.prometheusAddress) }}
 {{- fail "inference.keda.prometheusAddress: give the address of the Prometheus that has the metrics" }}
 {{- end }}
+{{- range $scaler := list "autoscaling" "keda" }}
+{{- with index $v.inference $scaler }}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) }}
+{{- fail (printf "inference.%s.minReplicas: %v is more than maxReplicas, %v" $scaler .minReplicas .maxReplicas) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- range $name, $engine := $v.engines }}
+{{- with $engine.autoscaling }}
+{{- if and .enabled (gt (int (default 1 .minReplicas)) (int .maxReplicas)) }}
+{{- fail (printf "engines.%s.autoscaling.minReplicas: %v is more than maxReplicas, %v" $name (default 1 .minReplicas) .maxReplicas) }}
+{{- end }}
+{{- end }}
+{{- range $probe := list "readiness" "liveness" }}
+{{- $port := get $engine (printf "%sPort" $probe) }}
+{{- if and $port (not (hasKey $engine.ports $port)) }}
+{{- fail (printf "engines.%s.%sPort: ports has no %s" $name $probe $port) }}
+{{- end }}
+{{- end }}
 {{- if eq (default "" $engine.role) "torchserve" }}
 {{- fail (printf "engines.%s.role: TorchServe answers its own pod only: run its image in inference.extraContainers, with the volume data at /var/lib/clearml-serving" $name) }}
 {{- end }}
