@@ -655,7 +655,7 @@ func textsOfTheProgram(t *testing.T) string {
 	return texts.String()
 }
 
-// The figures of docs/sizing.md are those of the pages that it names.
+// The figures of docs/sizing.md, and the loads of docs/scaling.md, are those of the pages that they name.
 func TestTheFiguresOfSizingAreThoseOfTheMeasurements(t *testing.T) {
 	var measured strings.Builder
 	for _, name := range []string{"docs/performance.md", "docs/benchmarks.md", "docs/control-plane.md"} {
@@ -667,6 +667,14 @@ func TestTheFiguresOfSizingAreThoseOfTheMeasurements(t *testing.T) {
 		known[strings.ReplaceAll(number, ",", "")] = true
 	}
 	checked := 0
+	for _, name := range []string{"docs/sizing.md", "docs/scaling.md"} {
+		for _, found := range regexp.MustCompile(`([0-9,]+) requests\s+a\s+second at random times`).FindAllStringSubmatch(string(ofTree(t, name)), -1) {
+			checked++
+			if !known[strings.ReplaceAll(found[1], ",", "")] {
+				t.Errorf("%s: no measurement has %s", name, found[0])
+			}
+		}
+	}
 	for i, line := range strings.Split(string(ofTree(t, "docs/sizing.md")), "\n") {
 		cells := strings.Split(line, "|")
 		if len(cells) < 4 {
