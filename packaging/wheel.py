@@ -4,7 +4,8 @@
         --version 1.2.3 --out DIR
 
 FOLDER is what packaging/prepare.sh has made: manual pages, completions, licences. A wheel is a zip file
-whose layout is that of PEP 427, 639 and 770, so that it needs no build tool. The same input gives the same bytes: all times are SOURCE_DATE_EPOCH.
+whose layout is that of PEP 427, 639 and 770, so that it needs no build tool. The same input gives the same
+bytes: all times are SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
