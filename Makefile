@@ -55,8 +55,8 @@ package-check: venv-package helm-tool ## check what make package has built: that
 	@HOST='$(HOST)' packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
 
 .PHONY: package-test
-package-test: venv-package ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
-	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
+package-test: venv-package ## install wheel, Debian and RPM package into fresh roots, under a real systemd too, and serve a model there; programs for ARM64 in QEMU (root; CASES="wheel deb": only those)
+	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpmbuild=rpm ip=iproute2 qemu-aarch64-static=qemu-user-static
 	@packaging/test-install.sh $(CASES)
 
 .PHONY: demo
