@@ -4,6 +4,7 @@
 # Needs root, mmdebstrap, and the network for packages of the model (scikit-learn).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+fail() { echo "test-install: $*" >&2; exit 1; }
 [ "$(id -u)" = 0 ] || fail "fresh roots need root"
 cases=("$@")
 [ ${#cases[@]} -gt 0 ] || cases=(wheel pythons deb rpm unit static arm64)
@@ -22,7 +23,6 @@ finish() {
 }
 trap finish EXIT
 mkdir -p .cache/package
-fail() { echo "test-install: $*" >&2; exit 1; }
 
 # one FILE: the only file of a pattern.
 one() {

@@ -103,7 +103,7 @@ def wheel(binary: Path, sbom: Path, beside: Path, platform: str, version: str, o
         if path.suffix == ".py" or path.name == "py.typed":
             files[f"{NAME}/{path.name}"] = (path.read_bytes(), 0o644)
     files[f"{NAME}-{version}.data/scripts/clearml-serving"] = (binary.read_bytes(), 0o755)
-    # Into share/ of the environment, where man and the shells look that find the program on the PATH.
+    # Into share/ of the environment: man looks there for what is on the PATH, shells by XDG_DATA_DIRS.
     share = {f"man/man1/{path.name}": path for path in sorted((beside / "man").iterdir())}
     for shell, name in COMPLETIONS.items():
         share[name] = beside / "completions" / f"clearml-serving.{shell}"
