@@ -36,9 +36,11 @@ build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
 
-.PHONY: build-darwin
-build-darwin: ## check that the program can be built for macOS, on both architectures
-	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=darwin GOARCH=$$arch $(GO) build -trimpath -o /dev/null ./cmd/...; done
+.PHONY: build-others
+build-others: ## check that the program can be built for the other systems: macOS and Linux on both architectures, with and without a C library
+	@set -e; for system in darwin/arm64 darwin/amd64 linux/arm64 linux/amd64; do \
+	  CGO_ENABLED=0 GOOS=$${system%/*} GOARCH=$${system#*/} $(GO) build -trimpath -o /dev/null ./cmd/...; done; \
+	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -tags static -trimpath -o /dev/null ./cmd/...; done
 
 .PHONY: build-static
 build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx
@@ -345,10 +347,13 @@ helm-tool: # helm alone
 chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score (UPDATE=1: golden files)
 	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
 
+# The version before, from which clusters are upgraded in tests: the last release; while there is none, a merge of containers and the chart.
+PREVIOUS ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo 5eef82f5)
+
 .PHONY: e2e-kubernetes
-e2e-kubernetes: build image-programs ## the chart with images built here in a real cluster of two nodes: 100000 requests through updates, drains, kills; 0 may fail (Debian, root; the first time an hour, then minutes; REQUESTS=100000)
+e2e-kubernetes: build image-programs venv-runtime ## the chart with images built here in a real cluster of two nodes: 100000 requests through updates from the version before, drains, kills; 0 may fail; KServe's own controller chooses our runtime (Debian, root; the first time an hour, then minutes; REQUESTS=100000, PREVIOUS=commit)
 	@scripts/container-lab.sh
-	. .cache/containers/env.sh && KUBERNETES_HOME=$(KUBERNETES_HOME) CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) scripts/kubernetes/e2e.sh
+	. .cache/containers/env.sh && KUBERNETES_HOME=$(KUBERNETES_HOME) PREVIOUS=$(PREVIOUS) CLEARML_SERVING_TEST_TABLES=$(CURDIR)/.venv-runtime/bin/python CLEARML_SERVING_E2E_REQUESTS=$(REQUESTS) scripts/kubernetes/e2e.sh
 
 .PHONY: fuzz
 fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: only those)
@@ -395,10 +400,7 @@ e2e-kafka: build python-env venv-sdk1 ## statistics over a real Kafka broker, re
 e2e-kafka-short: build python-env venv-sdk1 ## the same with 5000 requests and without the original, as in CI
 	@scripts/kafka-broker.sh install
 	@scripts/system-packages.sh prometheus=prometheus
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas)' ./e2e
-
-# The version before, of which the cluster is upgraded: the last release; while there is none, the merge of containers and the chart.
-PREVIOUS ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo c31e60ca)
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas|AndPrometheus)' ./e2e
 
 .PHONY: cluster-test
 cluster-test: build python-env venv-sdk1 $(TOOLS)/versitygw ## three instances, two ClearML servers, two replicas of statistics behind HAProxy on PostgreSQL, S3, Kafka: each part is restarted and upgraded under 1000000 requests, 0 may fail (REQUESTS=50000: a short run; PREVIOUS=commit)

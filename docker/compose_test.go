@@ -23,7 +23,13 @@ var filled = []string{
 
 func load(t *testing.T, file string, env []string) (*types.Project, error) {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{file}, cli.WithWorkingDirectory("."), cli.WithEnv(env), cli.WithResolvedPaths(true))
+	return loadAll(t, []string{file}, env)
+}
+
+// loadAll loads files, each over the ones before it, as "docker compose -f A -f B" does.
+func loadAll(t *testing.T, files, env []string) (*types.Project, error) {
+	t.Helper()
+	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory("."), cli.WithEnv(env), cli.WithResolvedPaths(true))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Prometheus itself accepts the configuration of the compose files, and the one that docs/compose.md shows for a
-// Prometheus alone.
+// Prometheus itself accepts the configuration of the compose files, the one that docs/compose.md shows for a Prometheus
+// of one's own, and the example of monitoring/.
 func TestPrometheusAcceptsTheConfigurations(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
@@ -29,15 +29,15 @@ func TestPrometheusAcceptsTheConfigurations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile("../docs/compose.md")
+	example, err := os.ReadFile("../monitoring/prometheus/prometheus.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	shown := regexp.MustCompile("(?s)```\n(scrape_configs:.*?)```").FindSubmatch(page)
-	if shown == nil {
-		t.Fatal("docs/compose.md shows no configuration of Prometheus")
+	shown := blocks(t, "compose.md", "yaml")
+	if len(shown) != 1 {
+		t.Fatalf("docs/compose.md shows %d configurations of Prometheus, want one", len(shown))
 	}
-	for name, text := range map[string]string{"compose": string(ours), "alone": string(shown[1])} {
+	for name, text := range map[string]string{"compose": string(ours), "alone": shown[0], "example": string(example)} {
 		text = regexp.MustCompile(`/(run/secrets|etc/prometheus)/admin-token`).ReplaceAllString(text, token)
 		text = strings.ReplaceAll(strings.ReplaceAll(text, "/etc/prometheus/rules.yml", rules), "[rules.yml]", "["+rules+"]")
 		file := filepath.Join(dir, name+".yml")
@@ -47,5 +47,25 @@ func TestPrometheusAcceptsTheConfigurations(t *testing.T) {
 		if out, err := exec.CommandContext(t.Context(), promtool, "check", "config", file).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
+	}
+}
+
+// The commands of promtool that docs/compose.md has do what it says, in the folder of this repository.
+func TestTheCommandsOfPromtool(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("there is no promtool: make compose-check installs it")
+	}
+	ran := 0
+	for _, command := range commands(t, "compose.md", "promtool ") {
+		ran++
+		cmd := exec.CommandContext(t.Context(), promtool, strings.Fields(command)[1:]...)
+		cmd.Dir = ".."
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "SUCCESS") {
+			t.Errorf("%s: %v\n%s", command, err, out)
+		}
+	}
+	if ran == 0 {
+		t.Error("docs/compose.md has no command of promtool")
 	}
 }

@@ -78,13 +78,18 @@ type kafka struct {
 
 func (s *system) kafka(t *testing.T) *kafka {
 	t.Helper()
+	return s.broker(t, freePort(t), freePort(t))
+}
+
+// broker starts a broker, with other settings than those of the tests if a file of properties is given.
+func (s *system) broker(t *testing.T, port, controller string, properties ...string) *kafka {
+	t.Helper()
 	if os.Getenv("CLEARML_SERVING_E2E_KAFKA") == "" {
 		t.Skip("needs a Kafka broker and Prometheus: make e2e-kafka")
 	}
-	dir := t.TempDir()
-	port := freePort(t)
 	k := &kafka{address: "127.0.0.1:" + port}
-	k.daemon = s.daemon(t, "kafka", nil, filepath.Join(root, "scripts/kafka-broker.sh"), "run", dir, port, freePort(t))
+	args := []string{filepath.Join(root, "scripts/kafka-broker.sh"), "run", t.TempDir(), port, controller}
+	k.daemon = s.daemon(t, "kafka", nil, append(args, properties...)...)
 	k.answers(t)
 	return k
 }
@@ -307,16 +312,23 @@ func requestsOfATest(t *testing.T) int {
 	return n
 }
 
-// upWithKafka starts everything with the broker's address.
-func upWithKafka(t *testing.T) (*system, *kafka) {
+// installBeforeKafka installs a system that ends after the broker that a test starts, because no process may be left.
+func installBeforeKafka(t *testing.T) *system {
 	t.Helper()
 	s := install(t)
 	s.done = make(chan struct{})
-	t.Cleanup(func() { // after the end of the broker, because no process may be left
+	t.Cleanup(func() {
 		if s.cmd != nil {
 			s.stop(t)
 		}
 	})
+	return s
+}
+
+// upWithKafka starts everything with the broker's address.
+func upWithKafka(t *testing.T) (*system, *kafka) {
+	t.Helper()
+	s := installBeforeKafka(t)
 	k := s.kafka(t)
 	s.start(t, role{env: []string{"CLEARML_DEFAULT_KAFKA_SERVE_URL=" + k.address}})
 	return s, k

@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # A Kafka broker for tests, from Maven's jars:
 #   scripts/kafka-broker.sh install                    jars and class archive into .cache/kafka
-#   scripts/kafka-broker.sh run DIR PORT CONTROLLER    runs the broker in this process, with its data in DIR
+#   scripts/kafka-broker.sh run DIR PORT CONTROLLER [PROPERTIES]
+#                                                      runs the broker in this process, with its data in DIR and
+#                                                      other settings than those of scripts/kafka/server.properties
 # The jars must have the checksums of scripts/kafka/lib.sha256 (UPDATE=1 install: writes them anew).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=$PWD/.cache/kafka
 flags=(-Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "-Dlog4j2.configurationFile=$PWD/scripts/kafka/log4j2.properties" -cp "$cache/lib/*")
 
-prepare() { # DIR PORT CONTROLLER: the configuration, and an empty store at the first time
+prepare() { # DIR PORT CONTROLLER [PROPERTIES]: the configuration, and an empty store at the first time
   mkdir -p "$1"
-  sed -e "s#@DIR@#$1#g; s#@PORT@#$2#g; s#@CONTROLLER@#$3#g" scripts/kafka/server.properties >"$1/server.properties"
+  sed -e "s#@DIR@#$1#g; s#@PORT@#$2#g; s#@CONTROLLER@#$3#g" "${4:-scripts/kafka/server.properties}" >"$1/server.properties"
   [ -e "$1/data/meta.properties" ] && return
-  local id
+  local id standalone=(--standalone)
+  ! grep -q '^controller.quorum.voters=' "$1/server.properties" || standalone=() # the settings name the controller
   id=$(java "${flags[@]}" kafka.tools.StorageTool random-uuid 2>/dev/null | tail -1)
-  java "${flags[@]}" kafka.tools.StorageTool format -t "$id" -c "$1/server.properties" --standalone >"$1/format.log" 2>&1 || {
+  java "${flags[@]}" kafka.tools.StorageTool format -t "$id" -c "$1/server.properties" "${standalone[@]}" >"$1/format.log" 2>&1 || {
     cat "$1/format.log" >&2
     exit 1
   }
@@ -51,11 +54,11 @@ print(*(s.getsockname()[1] for s in all))')
   fi
   ;;
 run)
-  prepare "$2" "$3" "$4"
+  prepare "$2" "$3" "$4" "${5:-}"
   exec java "${flags[@]}" -Xshare:auto "-XX:SharedArchiveFile=$cache/kafka.jsa" kafka.Kafka "$2/server.properties"
   ;;
 *)
-  sed -n '2,5p' "$0" >&2
+  sed -n '2,7p' "$0" >&2
   exit 2
   ;;
 esac

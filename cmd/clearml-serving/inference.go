@@ -90,7 +90,7 @@ written, or a model file or a folder as "clearml-serving run" takes it.`,
 
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
-	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
+	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay", "stop-timeout",
 		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library", "triton-grpc-addr", "triton-grpc-compression", "torchserve-keys")
 }
 
@@ -286,7 +286,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		return map[string]string{gather.Service: s.ServiceID, gather.ServiceName: s.ServiceName, gather.Instance: o.Instance}
 	}
 	fronts := []inference.Front{rest.New(core, front), grpcfront.New(core, grpcfront.Options{
-		Listener: remote, Tracer: tracer, DrainDelay: front.DrainDelay, MaxBody: front.MaxBody, MaxConnections: front.MaxConnections, Version: version, Logger: log,
+		Listener: remote, Tracer: tracer, DrainDelay: front.DrainDelay, StopTimeout: front.StopTimeout, MaxBody: front.MaxBody, MaxConnections: front.MaxConnections, Version: version, Logger: log,
 	})}
 	return func(ctx context.Context) error {
 		defer summary.Flush()
@@ -423,10 +423,11 @@ func (a *app) restOptions() (rest.Options, error) {
 	maxConns, err2 := a.whole("max-connections")
 	origins, err3 := a.origins()
 	drain, err4 := a.seconds("drain-delay")
+	stop, err5 := a.seconds("stop-timeout")
 	return rest.Options{
 		Version: version,
-		Suffix:  strings.Trim(a.text("serve-suffix"), "/"), MaxBody: int64(maxBody) << 20, MaxConnections: maxConns, Origins: origins, DrainDelay: drain,
-	}, errors.Join(err, err2, err3, err4)
+		Suffix:  strings.Trim(a.text("serve-suffix"), "/"), MaxBody: int64(maxBody) << 20, MaxConnections: maxConns, Origins: origins, DrainDelay: drain, StopTimeout: stop,
+	}, errors.Join(err, err2, err3, err4, err5)
 }
 
 // acceleratedEngine computes models in Go whose endpoints ask for it, or converts them, and leaves the others to inPython.

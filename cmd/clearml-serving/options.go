@@ -93,6 +93,7 @@ var optionTable = []option{
 	{name: "max-body", variables: []string{"CLEARML_SERVING_MAX_BODY"}, def: "256", group: optionsInference, help: "largest request body in MiB, as sent and decompressed"},
 	{name: "max-connections", variables: []string{"CLEARML_SERVING_MAX_CONNECTIONS"}, def: "0", group: optionsInference, help: "most connections at a time; 0 for the service's own limit"},
 	{name: "drain-delay", variables: []string{"CLEARML_SERVING_DRAIN_DELAY"}, def: "0", group: optionsInference, help: "seconds for which requests are still taken after a signal to end, while /readyz says 503 already: the time in which a load balancer notices"},
+	{name: "stop-timeout", variables: []string{"CLEARML_SERVING_STOP_TIMEOUT"}, def: "30", group: optionsInference, help: "seconds that requests and streams under way may still take after a signal to end, and after the drain delay; then they are cut"},
 	{name: "worker-env", variables: []string{"CLEARML_SERVING_WORKER_ENV"}, group: optionsInference, noFlag: true, help: "names of further variables that user code finds, with commas between"},
 	{name: "worker-user", variables: []string{"CLEARML_SERVING_WORKER_USER"}, group: optionsInference, help: "account that user code runs as, by name or number; the service must be root for it (default: the service's own)"},
 	{name: "worker-open-files", variables: []string{"CLEARML_SERVING_WORKER_OPEN_FILES"}, def: "4096", group: optionsInference, noFlag: true, help: "most descriptors of one worker; 0 for the machine's own limit"},

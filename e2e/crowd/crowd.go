@@ -34,7 +34,9 @@ type Options struct {
 	Clients, Fresh int
 	// Pause is how long a client waits between two requests.
 	Pause time.Duration
-	// Repeats is how long a request is sent again whose connection was refused or broke before any byte of an answer.
+	// Timeout is how long an answer may take. 0: two minutes.
+	Timeout time.Duration
+	// Repeats is how long a request is sent again whose connection was refused, broke, or took too long before any byte of an answer.
 	Repeats time.Duration
 	// Again reports that a request with this status is sent again. Nil: none is.
 	Again func(status int) bool
@@ -65,6 +67,9 @@ type Clients struct {
 
 // Start begins with the requests.
 func Start(o Options) *Clients {
+	if o.Timeout == 0 {
+		o.Timeout = 2 * time.Minute
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	c := &Clients{o: o, stop: stop}
 	for i := range o.Clients {
@@ -98,7 +103,7 @@ func (c *Clients) fault(text string) {
 func (c *Clients) client(ctx context.Context, keep bool) {
 	transport := &http.Transport{DisableKeepAlives: !keep, DialContext: (&net.Dialer{Timeout: 20 * time.Second}).DialContext}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Timeout: 2 * time.Minute, Transport: transport}
+	client := &http.Client{Timeout: c.o.Timeout, Transport: transport}
 	for ctx.Err() == nil {
 		c.request(client, c.o.Ask(c.number.Add(1)))
 		if c.o.Pause > 0 {

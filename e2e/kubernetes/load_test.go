@@ -33,8 +33,9 @@ func runLoad(target string) {
 			}}
 		},
 		Clients: clients, Fresh: clients / 2,
-		// Until the cluster has noticed that an instance is dead, it gives connections to it, which are refused.
-		Repeats: 20 * time.Second,
+		// Until the cluster has noticed that an instance is dead, it gives connections to it, which are refused. Those to a node
+		// that is lost are not even that: only the client's own time ends them.
+		Timeout: 20 * time.Second, Repeats: time.Minute,
 	})
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		text, _ := json.Marshal(all.Counts())

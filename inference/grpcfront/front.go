@@ -28,7 +28,7 @@ type Options struct {
 	Listener net.Listener
 	// Tracer traces the requests, nil for none.
 	Tracer *tracing.Tracer
-	// StopTimeout bounds running requests after the end of Run's context. Default 30 seconds.
+	// StopTimeout bounds running requests after the end of Run's context and the DrainDelay. 0: they are cut at once.
 	StopTimeout time.Duration
 	// DrainDelay is how long requests are still accepted after the end of Run's context, while the
 	// health service already answers "not serving". Default 0: none.
@@ -54,7 +54,6 @@ type Front struct {
 
 // New prepares a front of core; Run starts it.
 func New(core *inference.Service, o Options) *Front {
-	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return &Front{o: o, core: core, stopping: make(chan struct{}), patience: writeTimeout}

@@ -44,8 +44,8 @@ type Options struct {
 	Tracer *tracing.Tracer
 	// Suffix is the first part of every endpoint's path. Default "serve".
 	Suffix string
-	// StopTimeout bounds running requests after the end of Run's context.
-	// Default 30 seconds.
+	// StopTimeout bounds running requests after the end of Run's context and the DrainDelay.
+	// 0: they are cut at once.
 	StopTimeout time.Duration
 	// DrainDelay is how long requests are still accepted after the end of Run's context,
 	// while /readyz already answers "not ready": the time that a load balancer needs to
@@ -98,7 +98,6 @@ type Front struct {
 // New prepares a front of core; Run starts it.
 func New(core *inference.Service, o Options) *Front {
 	o.Suffix = cmp.Or(o.Suffix, "serve")
-	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
 	o.Version = cmp.Or(o.Version, "dev")
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))

@@ -10,9 +10,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/big"
 	"math/rand/v2"
 	"net"
+	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -431,5 +434,26 @@ func TestAnAccessThatCannotWorkIsRefused(t *testing.T) {
 	}
 	if err := (Access{}).Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// An administrator who makes the topic of the counts before us makes it as we would.
+func TestThePageMakesTheTopicOfTheCountsAsWeDo(t *testing.T) {
+	page, err := os.ReadFile("../../docs/compose.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(strings.ReplaceAll(string(page), "\\\n", ""), "--create --topic "+StateTopic+" ")
+	command, _, _ := strings.Cut(rest, "\n")
+	want := map[string]string{}
+	for name, value := range stateSettings() {
+		want[name] = *value
+	}
+	given := map[string]string{}
+	for _, setting := range regexp.MustCompile(`--config (\S+)=(\S+)`).FindAllStringSubmatch(command, -1) {
+		given[setting[1]] = setting[2]
+	}
+	if !maps.Equal(given, want) || !strings.HasPrefix(command, "--partitions 1 ") {
+		t.Errorf("docs/compose.md makes it with %q, we with one partition and %v", command, want)
 	}
 }

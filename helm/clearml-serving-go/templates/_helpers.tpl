@@ -286,6 +286,9 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- if and $v.kafka.sasl.mechanism (not $v.kafka.sasl.existingSecret) }}
 {{- fail "kafka.sasl.existingSecret: give a secret with the user and the password" }}
 {{- end }}
+{{- if and $v.inference.autoscaling.enabled (eq (toString $v.inference.autoscaling.cpu) "0") (eq (toString $v.inference.autoscaling.requestsInFlight) "0") }}
+{{- fail "inference.autoscaling: give cpu or requestsInFlight; there is nothing to scale by" }}
+{{- end }}
 {{- if and $v.inference.autoscaling.enabled $v.inference.keda.enabled }}
 {{- fail "inference.autoscaling and inference.keda: enable one of them; both would set the number of pods" }}
 {{- end }}
