@@ -345,8 +345,8 @@ helm-tool: # helm alone
 	@$(CHART_TOOLS) helm
 
 .PHONY: chart-check
-chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score (UPDATE=1: golden files)
-	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
+chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score, what an upgrade from the version before keeps (UPDATE=1: golden files; PREVIOUS=commit)
+	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) CLEARML_SERVING_CHART_PREVIOUS=$(PREVIOUS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
 
 # The version before, from which clusters are upgraded in tests: the last release; while there is none, a merge of containers and the chart.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo 5eef82f5)
