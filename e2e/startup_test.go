@@ -4,6 +4,7 @@ package e2e_test
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -73,6 +74,87 @@ func TestADataFolderThatCannotBeWrittenIsNamed(t *testing.T) {
 	said := s.fails(t, r)
 	wantWords(t, "up", said, s.data)
 	wantNoTrace(t, "up", said)
+}
+
+// readOnly makes a folder, with all below it, one that cannot be written, until undo is called.
+func readOnly(t *testing.T, dir string) (undo func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		change := func(mode os.FileMode) {
+			err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					err = os.Chmod(path, mode)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		change(0o555)
+		undo = func() { change(0o755) }
+		t.Cleanup(undo) // else the test's folder cannot be removed
+		return undo
+	}
+	// Root may write anywhere, unless the disk is read-only.
+	if err := syscall.Mount(dir, dir, "", syscall.MS_BIND, ""); err != nil {
+		t.Skipf("root cannot be kept from writing: %v", err)
+	}
+	mounted := true
+	undo = func() {
+		if mounted {
+			mounted = false
+			if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Cleanup(undo)
+	if err := syscall.Mount("", dir, "", syscall.MS_BIND|syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Skipf("a disk cannot be made read-only: %v", err)
+	}
+	return undo
+}
+
+// An instance whose cache becomes read-only goes on with what it serves, names the folder for what it cannot fetch, and
+// fetches that once the folder can be written. It does not start with such a cache.
+func TestACacheThatCannotBeWrittenIsNamed(t *testing.T) {
+	plane := controlPlane(t)
+	id := createdID(t, plane.must(t, "create"))
+	add := func(text string) {
+		model := plane.register(t, id, text, "--name", text, "--project", "cache")
+		plane.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", text, "--preprocess", code("reads_model.py"), "--model-id", model)
+	}
+	add("before")
+	s := install(t)
+	s.startInstance(t, plane, id)
+	s.answers(t, "before", says("before"))
+	cache := filepath.Join(s.data, "cache")
+	undo := readOnly(t, cache)
+	add("meanwhile")
+	s.eventually(t, patience, "the folder is named", func() error {
+		status, got := s.ask(t, "meanwhile", "{}")
+		if _, state := s.get(t, s.urls["serve"]+"/status"); status != http.StatusServiceUnavailable || !strings.Contains(state, cache) {
+			return fmt.Errorf("%d %s; status: %s", status, got, state)
+		}
+		return nil
+	})
+	wantWords(t, "the log", lastLines(s.log), cache, "another data folder")
+	s.answers(t, "before", says("before"))
+	undo()
+	s.answers(t, "meanwhile", says("meanwhile"))
+	s.stop(t)
+
+	undo = readOnly(t, cache)
+	said := s.fails(t, role{
+		args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, env: plane.sdk,
+	})
+	wantWords(t, "inference", said, cache, "another data folder")
+	wantNoTrace(t, "inference", said)
+	undo()
+	s.startInstance(t, plane, id)
+	s.answers(t, "before", says("before"))
+	s.stop(t)
 }
 
 // bareEnvironment is a Python environment without packages. site is code

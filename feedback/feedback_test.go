@@ -491,29 +491,7 @@ func TestFeedbackIsTakenWhilePredictionsComeFasterThanTheyAreStored(t *testing.T
 
 func TestTruthsReachTheInstanceThatAnswered(t *testing.T) {
 	servers := map[string]*Store{}
-	transport := doer(func(r *http.Request) (int, []byte) {
-		s := servers[r.URL.Host]
-		if s == nil {
-			return http.StatusBadGateway, nil
-		}
-		if r.URL.Path == serving.IdentityPath {
-			proof, _ := s.o.Identity.Prove(r.URL.Query().Get("challenge"))
-			text, err := json.Marshal(proof)
-			if err != nil {
-				t.Error(err)
-			}
-			return http.StatusOK, text
-		}
-		var body bytes.Buffer
-		if _, err := body.ReadFrom(r.Body); err != nil {
-			t.Error(err)
-		}
-		header := r.Header.Get(serving.PeerHeader)
-		if err := s.Verify(header); err != nil {
-			return http.StatusForbidden, []byte(err.Error())
-		}
-		return s.TakeOver(header, serving.CleanURL(strings.TrimPrefix(r.URL.Path, "/feedback/")), body.Bytes())
-	})
+	transport := between(t, servers)
 	var list []Peer
 	c := &clock{now: testTime}
 	for _, host := range []string{"one", "two", "gone"} {
@@ -562,7 +540,7 @@ func TestTruthsReachTheInstanceThatAnswered(t *testing.T) {
 	}
 	body := []byte(`[]`)
 	good := one.sign(body)
-	forged := New(Options{Identity: stranger}).sign(body)
+	forged := New(Options{Identity: stranger, now: c.Now}).sign(body)
 	for header, want := range map[string]string{
 		"": "form", "x y z w": "time", good[:len(good)-4] + "AAAA": "signature", forged: "no instance",
 		strings.Replace(good, " ", " 1", 1): "time",
@@ -577,6 +555,89 @@ func TestTruthsReachTheInstanceThatAnswered(t *testing.T) {
 	if status, _ := two.TakeOver(good, "m x", []byte(`[{"key":"a"}]`)); status != http.StatusForbidden {
 		t.Errorf("another body than the signed one: %d", status)
 	}
+}
+
+// Instances whose clocks differ exchange truths, up to a limit; beyond it the error names the clocks, and the truth
+// waits until they are set.
+func TestInstancesWithDifferentClocks(t *testing.T) {
+	for _, tc := range []struct {
+		ahead time.Duration
+		want  string
+	}{
+		{4 * time.Minute, ""},
+		{-4 * time.Minute, ""},
+		{3 * time.Hour, "differs by 3h0m0s"},
+		{-6 * time.Minute, "differs by 6m0s"},
+	} {
+		t.Run(tc.ahead.String(), func(t *testing.T) {
+			servers := map[string]*Store{}
+			var list []Peer
+			wrong, right := &clock{now: testTime.Add(tc.ahead)}, &clock{now: testTime}
+			for host, c := range map[string]*clock{"wrong": wrong, "right": right} {
+				identity, err := serving.NewIdentity()
+				if err != nil {
+					t.Fatal(err)
+				}
+				list = append(list, Peer{URL: "http://" + host, Key: identity.Public()})
+				s := New(Options{
+					Dir: t.TempDir(), now: c.Now, Identity: identity, Client: between(t, servers),
+					Peers: func(context.Context) ([]Peer, error) { return list, nil },
+				})
+				s.Follow(serving.Plan{Options: map[serving.EndpointURL]serving.EndpointOptions{"m x": {Feedback: &serving.Feedback{Task: serving.TaskClassification, Prediction: "y"}}}})
+				t.Cleanup(s.close)
+				servers[host] = s
+			}
+			servers["right"].Observe(answered(right, "m x", "m x", "a", "{}", `{"y": 1}`))
+			take(t, servers["wrong"], "m x", `[{"request_id": "a", "truth": 1}]`)
+			_, err := servers["wrong"].offerOnce(t.Context())
+			if tc.want != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "set the clocks") {
+					t.Errorf("the offer: %v, want %s", err, tc.want)
+				}
+				if r := servers["wrong"].Report("m x"); r.Waiting != 1 {
+					t.Errorf("the truth is lost: %+v", r)
+				}
+				later := testTime.Add(max(tc.ahead, 0) + time.Minute) // both clocks are right, and the next offer is due
+				wrong.add(later.Sub(wrong.Now()))
+				right.add(later.Sub(right.Now()))
+				_, err = servers["wrong"].offerOnce(t.Context())
+			}
+			if err != nil {
+				t.Errorf("the offer: %v", err)
+			}
+			if r := servers["right"].Report("m x"); r.Outcomes[countJoined] != 1 {
+				t.Errorf("the instance that answered: %+v", r)
+			}
+		})
+	}
+}
+
+// between carries requests of instances to each other, by the names of their hosts.
+func between(t *testing.T, servers map[string]*Store) Doer {
+	t.Helper()
+	return doer(func(r *http.Request) (int, []byte) {
+		s := servers[r.URL.Host]
+		if s == nil {
+			return http.StatusBadGateway, nil
+		}
+		if r.URL.Path == serving.IdentityPath {
+			proof, _ := s.o.Identity.Prove(r.URL.Query().Get("challenge"))
+			text, err := json.Marshal(proof)
+			if err != nil {
+				t.Error(err)
+			}
+			return http.StatusOK, text
+		}
+		var body bytes.Buffer
+		if _, err := body.ReadFrom(r.Body); err != nil {
+			t.Error(err)
+		}
+		header := r.Header.Get(serving.PeerHeader)
+		if err := s.Verify(header); err != nil {
+			return http.StatusForbidden, []byte(err.Error())
+		}
+		return s.TakeOver(header, serving.CleanURL(strings.TrimPrefix(r.URL.Path, "/feedback/")), body.Bytes())
+	})
 }
 
 // doer answers requests of instances to each other.

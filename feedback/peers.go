@@ -97,6 +97,7 @@ const verdictUnknown verdict = "unknown" // it has no such prediction; others ar
 func (s *Store) offer(ctx context.Context) {
 	tick := time.NewTicker(offerEvery)
 	defer tick.Stop()
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -106,8 +107,14 @@ func (s *Store) offer(ctx context.Context) {
 		}
 		for ctx.Err() == nil {
 			more, err := s.offerOnce(ctx)
-			if err != nil {
-				s.o.Logger.Debug("feedback not offered to other instances", "err", err)
+			switch {
+			case err != nil && !failing && ctx.Err() == nil:
+				s.o.Logger.Warn("feedback cannot be offered to other instances", "err", err)
+			case err != nil:
+				s.o.Logger.Debug("feedback cannot be offered to other instances", "err", err)
+			}
+			if more || err != nil { // else nothing was due
+				failing = err != nil
 			}
 			if !more || err != nil {
 				break
@@ -270,7 +277,7 @@ func (s *Store) ask(ctx context.Context, method, address string, body []byte, in
 // body, and the signature of these.
 func (s *Store) sign(body []byte) string {
 	digest := sha256.Sum256(body)
-	head := fmt.Sprintf("%s %d %s", s.o.Identity.Public(), time.Now().Unix(), hex.EncodeToString(digest[:]))
+	head := fmt.Sprintf("%s %d %s", s.o.Identity.Public(), s.o.now().Unix(), hex.EncodeToString(digest[:]))
 	return head + " " + s.o.Identity.Sign("feedback "+head)
 }
 
@@ -282,8 +289,11 @@ func (s *Store) Verify(header string) error {
 		return errors.New("it has not the form of an instance's header")
 	}
 	at, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil || time.Since(time.Unix(at, 0)).Abs() > maxPeerSkew {
-		return errors.New("its time differs too much from this machine's")
+	if err != nil {
+		return errors.New("its time is not a number")
+	}
+	if skew := s.o.now().Sub(time.Unix(at, 0)).Abs(); skew > maxPeerSkew {
+		return fmt.Errorf("its time differs by %s from this machine's, more than %s: set the clocks of both machines", skew.Round(time.Second), maxPeerSkew)
 	}
 	if !serving.Signed(fields[0], "feedback "+header[:i], fields[3]) {
 		return errors.New("its signature is wrong")

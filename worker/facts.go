@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"clearmlserving/process"
@@ -98,4 +99,14 @@ func progressOf(pid int) string {
 		}
 	}
 	return string(sign)
+}
+
+// progressBelow is progressOf the processes that a worker has started: it may wait for one of them, such as a
+// program that downloads or unpacks its model.
+func progressBelow(worker int) string {
+	var signs strings.Builder
+	for _, pid := range slices.Sorted(slices.Values(takeCensus().below(worker))) {
+		signs.WriteString(progressOf(pid))
+	}
+	return signs.String()
 }

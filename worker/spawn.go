@@ -160,7 +160,7 @@ func (s *seats) await(ctx context.Context, w *worker) (loadResult, error) {
 	interval := min(max(s.o.loadStall/20, 10*time.Millisecond), time.Second)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
-	lastSign, lastMove := progressOf(w.pid), time.Now()
+	lastSign, lastBelow, lastMove := progressOf(w.pid), "", time.Now()
 	for {
 		select {
 		case r := <-w.loaded:
@@ -176,6 +176,8 @@ func (s *seats) await(ctx context.Context, w *worker) (loadResult, error) {
 		case now := <-ticker.C:
 			if sign := progressOf(w.pid); sign != lastSign || sign == "" {
 				lastSign, lastMove = sign, now
+			} else if below := progressBelow(w.pid); below != lastBelow {
+				lastBelow, lastMove = below, now
 			}
 			if now.Sub(lastMove) < s.o.loadStall {
 				continue

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -439,6 +441,36 @@ func TestLoadErrorsSayWhatAndWhere(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A load that waits is not taken for hung while bytes come in, or while a process that it has started does something.
+func TestLoadThatWaitsForSomethingThatMovesIsNotEnded(t *testing.T) {
+	const stall = 4 * time.Second
+	// A body that comes a byte at a time, for longer than a load may stand still.
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for begun := time.Now(); time.Since(begun) < 2*stall && r.Context().Err() == nil; time.Sleep(stall / 8) {
+			_, _ = w.Write([]byte{'x'})
+			_ = http.NewResponseController(w).Flush()
+		}
+	}))
+	defer slow.Close()
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{LoadStall: stall}) })
+	for _, how := range []string{"download", "child"} {
+		g, err := w.tryStart(how, "waits.py", func(spec *worker.Spec) {
+			spec.Env = append(spec.Env, "HOW="+how, "ADDRESS="+slow.URL, fmt.Sprintf("SECONDS=%d", 2*stall/time.Second))
+		})
+		if err != nil {
+			t.Errorf("%s: %v", how, err)
+			continue
+		}
+		if got := ask(t, g, `{}`); got != `"`+how+`"` {
+			t.Errorf("%s: the model answers %s", how, got)
+		}
+	}
+	_, err := w.tryStart("still", "waits.py", func(spec *worker.Spec) { spec.Env = append(spec.Env, "HOW=still") })
+	if err == nil || !strings.Contains(err.Error(), "loading made no progress for "+stall.String()) {
+		t.Errorf("a load that waits for a process that hangs: err = %v", err)
 	}
 }
 

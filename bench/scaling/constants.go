@@ -22,10 +22,10 @@ type kind struct {
 // kinds are in the order of the table.
 var kinds = []kind{
 	{"forest of 100 trees, computed in Go", 11 * time.Microsecond, "16 connections"},
-	{"nothing, in Python", 77 * time.Microsecond, "10,589 requests a second at random times"},
-	{"logistic regression, in Python", 151 * time.Microsecond, "6538 requests a second at random times"},
+	{"nothing, in Python", 73 * time.Microsecond, "11,572 requests a second at random times"},
+	{"logistic regression, in Python", 141 * time.Microsecond, "7056 requests a second at random times"},
 	{"forest of 100 trees, in Python, micro-batched", 418 * time.Microsecond, "16 connections"},
-	{"forest of 100 trees, in Python", 1558 * time.Microsecond, "780 requests a second at random times"},
+	{"forest of 100 trees, in Python", 1570 * time.Microsecond, "860 requests a second at random times"},
 }
 
 // What a request costs besides, in CPU time.
