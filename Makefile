@@ -48,17 +48,17 @@ build-static: ## build bin/clearml-serving-static, which needs no C library, for
 	CGO_ENABLED=0 $(GO) build -tags static -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving-static ./cmd/clearml-serving
 
 .PHONY: package
-package: $(TOOLS)/goreleaser-$(GORELEASER) $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD) ## build what is released, into dist/: archives, wheels, packages for Debian and RPM, lists of components, checksums
-	@packaging/build.sh '$(VERSION)' '$(TOOLS)/package'
+package: $(TOOLS)/goreleaser-$(GORELEASER) $(TOOLS)/cyclonedx-gomod-$(CYCLONEDX_GOMOD) helm-tool ## build what is released, into dist/: archives, wheels, packages for Debian and RPM, the chart, lists of components, checksums (HOST=1: only for this machine's architecture)
+	@HOST='$(HOST)' packaging/build.sh '$(VERSION)' '$(TOOLS)/package'
 
 .PHONY: package-check
-package-check: venv-package ## check what make package has built: wheels, lintian, units, symbols of glibc, a second build with the same bytes (AGAIN=: without that)
-	@scripts/system-packages.sh lintian=lintian man=man-db rpm=rpm systemd-analyze=systemd objdump=binutils
-	@packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
+package-check: venv-package helm-tool ## check what make package has built: that all is there, wheels, lintian, units, the chart, symbols of glibc, a second build with the same bytes (AGAIN=no: without that; HOST=1: what that has built)
+	@scripts/system-packages.sh lintian=lintian man=man-db rpm=rpm systemd-analyze=systemd readelf=binutils
+	@HOST='$(HOST)' packaging/check.sh '$(VERSION)' '$(TOOLS)/package' '$(AGAIN)'
 
 .PHONY: package-test
-package-test: venv-package ## install wheel, Debian and RPM package into fresh roots, and serve a model there (root; CASES=wheel: only that)
-	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpm=rpm
+package-test: venv-package ## install wheel, Debian and RPM package into fresh roots, under a real systemd too, and serve a model there; programs for ARM64 in QEMU (root; CASES="wheel deb": only those)
+	@scripts/system-packages.sh mmdebstrap=mmdebstrap rpmbuild=rpm ip=iproute2 qemu-aarch64-static=qemu-user-static
 	@packaging/test-install.sh $(CASES)
 
 .PHONY: demo
@@ -335,13 +335,18 @@ HELM := v3.18.0
 HELM_UNITTEST := v1.0.0
 KUBECONFORM := v0.8.0
 KUBE_SCORE := v1.20.0
+CHART_TOOLS = HELM=$(HELM) HELM_UNITTEST=$(HELM_UNITTEST) KUBECONFORM=$(KUBECONFORM) KUBE_SCORE=$(KUBE_SCORE) GO=$(GO) scripts/chart-tools.sh $(TOOLS)
 .PHONY: chart-tools
 chart-tools: # helm and what checks the chart
-	@HELM=$(HELM) HELM_UNITTEST=$(HELM_UNITTEST) KUBECONFORM=$(KUBECONFORM) KUBE_SCORE=$(KUBE_SCORE) GO=$(GO) scripts/chart-tools.sh $(TOOLS)
+	@$(CHART_TOOLS)
+
+.PHONY: helm-tool
+helm-tool: # helm alone
+	@$(CHART_TOOLS) helm
 
 .PHONY: chart-check
-chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score (UPDATE=1: golden files)
-	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
+chart-check: chart-tools ## the Helm chart: schema, unit tests, golden files of five sets of values, kubeconform, kube-score, what an upgrade from the version before keeps (UPDATE=1: golden files; PREVIOUS=commit)
+	CLEARML_SERVING_CHART_TOOLS=$(TOOLS) CLEARML_SERVING_CHART_PREVIOUS=$(PREVIOUS) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v ./helm
 
 # The version before, from which clusters are upgraded in tests: the last release; while there is none, a merge of containers and the chart.
 PREVIOUS ?= $(shell git describe --tags --abbrev=0 --match 'v*' HEAD^ 2>/dev/null || echo 5eef82f5)

@@ -99,7 +99,7 @@ var arrows = []arrow{
 	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
 	{"chaos", []string{"controlplane!", "inference/grpcfront/pb!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there, and a stand-in for Triton, which speaks in its messages"},
 	{"security", []string{"controlplane", "feedback", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
-	{"e2e", []string{"e2e", "timeseries!", "bench/load", "bench/proc"}, "the end-to-end tests drive the built binary from outside, and measure it as the benchmark does"},
+	{"e2e", []string{"e2e", "timeseries!", "bench/load", "bench/proc", "inference/grpcfront/pb!"}, "the end-to-end tests drive the built binary from outside, with the messages of its open protocol, and measure it as the benchmark does"},
 }
 
 // fronts are the packages that answer clients in a protocol.

@@ -3,13 +3,19 @@ package helm
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 const chart = "clearml-serving-go"
@@ -42,10 +48,14 @@ func valueSets(t *testing.T) []string {
 }
 
 // render returns the objects of a set of values.
-func render(t *testing.T, values string, more ...string) []byte {
+func render(t *testing.T, values string) []byte {
 	t.Helper()
-	args := append([]string{"template", "serving", chart, "--namespace", "models", "--kube-version", "1.33.0", "-f", values}, more...)
-	out, err := output(t, nil, tool(t, "helm"), args...)
+	return renderChart(t, chart, values)
+}
+
+func renderChart(t *testing.T, dir, values string) []byte {
+	t.Helper()
+	out, err := output(t, nil, tool(t, "helm"), "template", "serving", dir, "--namespace", "models", "--kube-version", "1.33.0", "-f", values)
 	if err != nil {
 		t.Fatalf("helm template -f %s: %v\n%s", values, err, out)
 	}
@@ -142,6 +152,94 @@ func TestChartScores(t *testing.T) {
 			t.Errorf("%s: %v\n%s", values, err, strings.Join(critical, "\n"))
 		}
 	}
+}
+
+// object is what of an object may not change in an upgrade, or changes what others depend on.
+type object struct {
+	Kind     string
+	Metadata struct{ Name string }
+	Spec     map[string]any
+	Data     map[string]any `yaml:"stringData"`
+}
+
+func objects(t *testing.T, text []byte) map[string]object {
+	t.Helper()
+	all := map[string]object{}
+	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var o object
+		err := decoder.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Kind != "" {
+			all[o.Kind+" "+o.Metadata.Name] = o
+		}
+	}
+}
+
+// changeable are the fields of a StatefulSet that the API lets change; it refuses an upgrade that changes others.
+var changeable = []string{"replicas", "ordinals", "template", "updateStrategy", "persistentVolumeClaimRetentionPolicy", "minReadySeconds", "revisionHistoryLimit"}
+
+// kept are the fields of an object that have to stay.
+func kept(o object) map[string]any {
+	fields := maps.Clone(o.Spec)
+	switch o.Kind {
+	case "StatefulSet":
+		maps.DeleteFunc(fields, func(name string, _ any) bool { return slices.Contains(changeable, name) })
+	case "Deployment":
+		maps.DeleteFunc(fields, func(name string, _ any) bool { return name != "selector" })
+	case "Service": // ports have tests of their own; a headless service cannot become another
+		maps.DeleteFunc(fields, func(name string, _ any) bool { return name != "selector" && name != "clusterIP" && name != "type" })
+	case "Secret": // what it holds is kept by lookup, under these keys
+		fields = map[string]any{"keys": slices.Sorted(maps.Keys(o.Data))}
+	default:
+		return nil
+	}
+	return fields
+}
+
+// With the values of the version before, workloads, services and secrets keep their names and what the API does not let
+// change. make chart-check names the commit.
+func TestChartUpgradesTheOneBefore(t *testing.T) {
+	commit := os.Getenv("CLEARML_SERVING_CHART_PREVIOUS")
+	if tool(t, "helm"); commit == "" {
+		t.Skip("set CLEARML_SERVING_CHART_PREVIOUS, or: make chart-check")
+	}
+	if out, err := output(t, nil, "git", "rev-parse", "--verify", "--quiet", commit+"^{commit}"); err != nil {
+		t.Skipf("this clone has no commit %s, the version before (%v %s): the chart is not compared with it", commit, err, out)
+	}
+	before := t.TempDir()
+	archive := filepath.Join(before, "chart.tar")
+	// From the folder of this package on.
+	for _, command := range [][]string{{"git", "archive", "-o", archive, commit, chart}, {"tar", "-xf", archive, "-C", before}} {
+		if out, err := output(t, nil, command[0], command[1:]...); err != nil {
+			t.Fatalf("%s: %v\n%s", strings.Join(command, " "), err, out)
+		}
+	}
+	sets, err := filepath.Glob(filepath.Join(before, chart, "ci", "*-values.yaml"))
+	if err != nil || len(sets) == 0 {
+		t.Fatalf("sets of values of %s: %v, %v", commit, sets, err)
+	}
+	compared := 0
+	for _, values := range sets {
+		now := objects(t, render(t, values))
+		for name, old := range objects(t, renderChart(t, filepath.Join(before, chart), values)) {
+			want := kept(old)
+			if want == nil {
+				continue
+			}
+			compared++
+			if got, ok := now[name]; !ok {
+				t.Errorf("%s: an upgrade removes %s", filepath.Base(values), name)
+			} else if got := kept(got); !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: an upgrade changes %s from %v to %v", filepath.Base(values), name, want, got)
+			}
+		}
+	}
+	t.Logf("%d workloads, services and secrets of %s stay", compared, commit)
 }
 
 // A wrong value is refused with its name before anything is made.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks what packaging/build.sh has put into dist/:
 #   packaging/check.sh VERSION TOOLS-FOLDER [AGAIN]
-# AGAIN: "no" leaves out the second build.
+# AGAIN: "no" leaves out the second build. HOST=1: what build.sh makes with that.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$1 tools=$2 again=${3:-yes}
@@ -9,14 +9,50 @@ fail() { echo "check: $*" >&2; exit 1; }
 trap 'echo "check: line $LINENO failed: $BASH_COMMAND" >&2' ERR
 # found PATTERN: what fits, and no failure if nothing does. It reads to the end, unlike grep -q, which fails the program before it.
 found() { grep -o "$1" || [ $? = 1 ]; }
+# has FILE LIST PATH…: the list of what the file holds names each path.
+has() {
+  local file=$1 list=$2 path
+  shift 2
+  for path; do [[ $'\n'$list$'\n' == *$'\n'"$path"$'\n'* ]] || fail "$file has no $path"; done
+}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-shopt -s nullglob
 
-(cd dist && sha256sum --quiet -c clearml-serving_*_checksums.txt)
+# What there must be: each pattern is one file, and there are no others. deb, RPM and wheels write a version in their own ways.
+number=${version#v} machine=$(go env GOARCH)
+machines=(amd64 arm64) darwin=yes
+[ -z "${HOST:-}" ] || machines=("$machine") darwin=
+want=("clearml-serving_${number}_checksums.txt" "clearml-serving-go-[0-9]*.tgz")
+for arch in "${machines[@]}"; do
+  case $arch in
+  amd64) cpu=x86_64 mac=x86_64 ;;
+  arm64) cpu=aarch64 mac=arm64 ;;
+  *) fail "nothing is released for $arch" ;;
+  esac
+  want+=("clearml-serving_${number}_linux_$arch"{,_static}.{tar.gz,cdx.json} "clearml-serving_[0-9]*_$arch.deb" "clearml-serving-[0-9]*.$cpu.rpm")
+  want+=("clearml_serving_go-*-manylinux_2_17_$cpu.manylinux2014_$cpu.whl" "clearml_serving_go-*-musllinux_1_2_$cpu.whl")
+  [ -z "$darwin" ] || want+=("clearml-serving_${number}_darwin_$arch".{tar.gz,cdx.json} "clearml_serving_go-*-macosx_12_0_$mac.whl")
+done
+files=()
+for pattern in "${want[@]}"; do
+  mapfile -t fit < <(compgen -G "dist/$pattern")
+  [ ${#fit[@]} = 1 ] || fail "want one file dist/$pattern, found ${fit[*]:-none}: make package"
+  files+=("${fit[0]}")
+done
+# What goreleaser writes for itself is not released.
+others=$(find dist -maxdepth 1 -type f ! -name artifacts.json ! -name config.yaml ! -name metadata.json | sort | comm -23 - <(printf '%s\n' "${files[@]}" | sort))
+[ -z "$others" ] || fail "dist/ has more than what is released: $others"
+
+checksums=dist/clearml-serving_${number}_checksums.txt
+(cd dist && sha256sum --quiet -c "$(basename "$checksums")")
+for file in "${files[@]}"; do
+  [ "$file" = "$checksums" ] || has "$checksums" "$(awk '{ print $2 }' "$checksums")" "$(basename "$file")"
+done
+
+mapfile -t pages < <(ls .cache/package/man)
+has .cache/package/man "$(printf '%s\n' "${pages[@]}")" clearml-serving.1.gz clearml-serving-run.1.gz
 
 wheels=(dist/*.whl)
-[ ${#wheels[@]} = 6 ] || fail "want 6 wheels in dist/, found ${#wheels[@]}"
 .venv-package/bin/python -m twine check --strict "${wheels[@]}"
 .venv-package/bin/check-wheel-contents "${wheels[@]}"
 for wheel in "${wheels[@]}"; do
@@ -24,6 +60,8 @@ for wheel in "${wheels[@]}"; do
   tree=$work/$(basename "$wheel")
   python3 -m zipfile -e "$wheel" "$tree"
   program=$(echo "$tree"/*.data/scripts/clearml-serving)
+  has "$wheel" "$(cd "$tree"/*.data/data/share && find . -type f)" "${pages[@]/#/./man/man1/}" ./bash-completion/completions/clearml-serving \
+    ./zsh/site-functions/_clearml-serving ./fish/vendor_completions.d/clearml-serving.fish
   python3 - "$tree" <<'E2' || fail "$wheel: the list of components does not name what the program has"
 import glob, json, sys
 components = json.load(open(glob.glob(sys.argv[1] + "/*.dist-info/sboms/*.json")[0]))["components"]
@@ -40,22 +78,44 @@ E2
     [ -z "$(readelf -lW "$program" | found INTERP)" ] || fail "$wheel: the program is not static"
     ;;
   esac
+  rm -rf "$tree"
+done
+
+for archive in dist/*.tar.gz; do
+  folder=$(basename "$archive" .tar.gz)
+  has "$archive" "$(tar -tzf "$archive")" "$folder"/{clearml-serving,README.md,CHANGELOG.md,LICENSE,THIRD_PARTY.md,NOTICES} "${pages[@]/#/$folder/man/}" \
+    "$folder/completions/clearml-serving".{bash,zsh,fish}
+done
+for build in "linux_$machine" "linux_${machine}_static"; do # what this machine can run
+  folder=clearml-serving_${number}_$build
+  tar -C "$work" -xzf "dist/$folder.tar.gz"
+  [[ $("$work/$folder/clearml-serving" version) == "clearml-serving $number "* ]] || fail "dist/$folder.tar.gz: the program is not of version $number"
+  for shell in bash zsh fish; do
+    "$work/$folder/clearml-serving" completion $shell | cmp - "$work/$folder/completions/clearml-serving.$shell" || fail "dist/$folder.tar.gz: the completion for $shell is not that of the program"
+  done
 done
 
 for deb in dist/*.deb; do
-  # initial-upload-closes-no-bugs: this is no upload to Debian. hardening-no-*: what Go links, as in Debian's own Go packages.
-  # unknown-field: Architecture-Variant, which lintian does not know yet.
-  lintian --no-cfg --allow-root --fail-on error,warning --suppress-tags initial-upload-closes-no-bugs,hardening-no-pie,hardening-no-relro,unknown-field "$deb" ||
-    fail "lintian finds faults in $deb"
+  # The overrides of the package say what lintian must not ask for, and why.
+  lintian --no-cfg --allow-root --fail-on error,warning "$deb" || fail "lintian finds faults in $deb"
+  has "$deb" "$(dpkg-deb --fsys-tarfile "$deb" | tar -t)" ./usr/bin/clearml-serving ./usr/lib/systemd/system/clearml-serving@.service "${pages[@]/#/./usr/share/man/man1/}" \
+    ./usr/share/bash-completion/completions/clearml-serving ./usr/share/zsh/vendor-completions/_clearml-serving ./usr/share/fish/vendor_completions.d/clearml-serving.fish
 done
 for rpm in dist/*.rpm; do
-  [ -n "$(rpm -qpl "$rpm" | found '^/usr/lib/systemd/system/clearml-serving@.service$')" ] || fail "$rpm has no unit"
-  [ -n "$(rpm -qpc "$rpm" | found '^/etc/clearml-serving/serving.conf$')" ] || fail "$rpm: the settings are not marked as such"
+  has "$rpm" "$(rpm -qpl "$rpm")" /usr/bin/clearml-serving /usr/lib/systemd/system/clearml-serving@.service "${pages[@]/#//usr/share/man/man1/}" \
+    /usr/share/bash-completion/completions/clearml-serving /usr/share/zsh/site-functions/_clearml-serving /usr/share/fish/vendor_completions.d/clearml-serving.fish
+  has "$rpm, as settings," "$(rpm -qpc "$rpm")" /etc/clearml-serving/serving.conf
 done
+
+# The chart as users get it: complete, and with the images of this version.
+chart=$(compgen -G "dist/clearml-serving-go-[0-9]*.tgz")
+"$tools/../helm" lint --quiet --kube-version 1.33.0 "$chart"
+images=$("$tools/../helm" template check "$chart" --kube-version 1.33.0 | found 'image: .*' | sort -u)
+[[ $images == *"clearml-serving-inference:$number"* ]] || fail "$chart: no image has the tag $number: $images"
 
 # The unit as it is installed: known settings only, and little exposure. The program need not be here for that.
 root=$work/deb
-dpkg-deb -x "$(echo dist/clearml-serving_*_"$(dpkg --print-architecture)".deb)" "$root"
+dpkg-deb -x "$(compgen -G "dist/clearml-serving_*_$machine.deb")" "$root"
 unit=$work/clearml-serving@up.service
 sed "s#^ExecStart=/usr/bin/#ExecStart=$root/usr/bin/#; s/%i/up/g" "$root/usr/lib/systemd/system/clearml-serving@.service" >"$unit"
 found=$(systemd-analyze verify --man=no --recursive-errors=no "$unit" 2>&1 | grep -F "$unit" || true)
@@ -73,7 +133,7 @@ if [ "$again" != no ]; then
   # The same commit in another folder.
   git clone -q --no-hardlinks . "$work/clone"
   (cd "$work/clone" && packaging/build.sh "$version" "$tools" >"$work/log" 2>&1) || { cat "$work/log" >&2; fail "the second build failed"; }
-  for file in dist/*.{tar.gz,whl,deb,rpm,cdx.json} dist/*_checksums.txt; do
+  for file in "${files[@]}"; do
     cmp "$file" "$work/clone/$file" || fail "the second build has another $file"
   done
   echo "check: a second build in another folder has the same bytes"

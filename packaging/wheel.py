@@ -1,10 +1,11 @@
 """Makes a wheel of the program and the package of python/:
 
-    packaging/wheel.py --binary FILE --sbom FILE --notices FILE --platform linux-amd64-gnu \\
+    packaging/wheel.py --binary FILE --sbom FILE --beside FOLDER --platform linux-amd64-gnu \\
         --version 1.2.3 --out DIR
 
-A wheel is a zip file whose layout is that of PEP 427, 639 and 770, so that it needs no build tool. The same
-input gives the same bytes: all times are SOURCE_DATE_EPOCH.
+FOLDER is what packaging/prepare.sh has made: manual pages, completions, licences. A wheel is a zip file
+whose layout is that of PEP 427, 639 and 770, so that it needs no build tool. The same input gives the same
+bytes: all times are SOURCE_DATE_EPOCH.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ PLATFORMS = {
     "darwin-arm64": ["macosx_12_0_arm64"],
 }
 
+COMPLETIONS = {
+    "bash": "bash-completion/completions/clearml-serving",
+    "zsh": "zsh/site-functions/_clearml-serving",
+    "fish": "fish/vendor_completions.d/clearml-serving.fish",
+}
+
 CLASSIFIERS = """\
 Development Status :: 4 - Beta
 Environment :: Console
@@ -56,14 +63,14 @@ Typing :: Typed
 def main() -> None:
     """Read the command line and write the wheel."""
     parser = argparse.ArgumentParser(description="Make a wheel of the program.")
-    for flag in ("binary", "sbom", "notices", "out"):
+    for flag in ("binary", "sbom", "beside", "out"):
         parser.add_argument("--" + flag, type=Path, required=True)
     parser.add_argument("--platform", choices=sorted(PLATFORMS), required=True)
     parser.add_argument(
         "--version", required=True, help="version of the program, as clearml-serving version prints it"
     )
     args = parser.parse_args()
-    print(wheel(args.binary, args.sbom, args.notices, args.platform, args.version, args.out))
+    print(wheel(args.binary, args.sbom, args.beside, args.platform, args.version, args.out))
 
 
 def pep440(version: str) -> str:
@@ -86,7 +93,7 @@ def pep440(version: str) -> str:
     return text
 
 
-def wheel(binary: Path, sbom: Path, notices: Path, platform: str, version: str, out: Path) -> Path:
+def wheel(binary: Path, sbom: Path, beside: Path, platform: str, version: str, out: Path) -> Path:
     """Write the wheel, and return its path."""
     version = pep440(version)
     tags = PLATFORMS[platform]
@@ -96,10 +103,16 @@ def wheel(binary: Path, sbom: Path, notices: Path, platform: str, version: str, 
         if path.suffix == ".py" or path.name == "py.typed":
             files[f"{NAME}/{path.name}"] = (path.read_bytes(), 0o644)
     files[f"{NAME}-{version}.data/scripts/clearml-serving"] = (binary.read_bytes(), 0o755)
+    # Into share/ of the environment: man looks there for what is on the PATH, shells by XDG_DATA_DIRS.
+    share = {f"man/man1/{path.name}": path for path in sorted((beside / "man").iterdir())}
+    for shell, name in COMPLETIONS.items():
+        share[name] = beside / "completions" / f"clearml-serving.{shell}"
+    for name, path in share.items():
+        files[f"{NAME}-{version}.data/data/share/{name}"] = (path.read_bytes(), 0o644)
     for name, path in (
         ("LICENSE", TREE / "LICENSE"),
         ("THIRD_PARTY.md", TREE / "THIRD_PARTY.md"),
-        ("NOTICES", notices),
+        ("NOTICES", beside / "NOTICES"),
     ):
         files[f"{info}/licenses/{name}"] = (path.read_bytes(), 0o644)
     files[f"{info}/sboms/clearml-serving-go.cyclonedx.json"] = (sbom.read_bytes(), 0o644)

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Installs what checks the chart into a folder, at the versions that the Makefile pins: scripts/chart-tools.sh FOLDER
+# Installs helm and what checks the chart into a folder, at the versions that the Makefile pins:
+#   scripts/chart-tools.sh FOLDER [NAME]
+# NAME: only that one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tools=$1
+tools=$1 only=${2:-}
 mkdir -p "$tools"
 tool() { # tool NAME MODULE@VERSION
   local name=$1 at=$2 file
+  [[ -z $only || $only == "$name" ]] || return 0
   file=$tools/$name-${at##*@}
   if [ ! -x "$file" ]; then
     echo "chart-tools: installing $at" >&2

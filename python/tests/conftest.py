@@ -54,6 +54,25 @@ class Preprocess:
         return {"got": data}
 """
 
+PATIENT = """
+import asyncio
+
+begun = ended = 0
+
+
+class Preprocess:
+    async def process(self, data, state, collect_custom_statistics_fn=None):
+        global begun, ended
+        if data.get("do") == "told":
+            return {"begun": begun, "ended": ended}
+        begun += 1
+        try:
+            await asyncio.sleep(data["seconds"])
+        except asyncio.CancelledError:
+            ended += 1
+            raise
+"""
+
 TENSORS = """
 import numpy
 
@@ -115,11 +134,11 @@ class Service:
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def add(self, endpoint: str, code: str) -> None:
+    def add(self, endpoint: str, code: str, engine: str = "custom") -> None:
         """Add an endpoint with code."""
         (self.folder / f"{endpoint}.py").write_text(code)
         self.run(
-            *["model", "add", "--engine", "custom", "--endpoint", endpoint, "--preprocess", f"{endpoint}.py", "--wait"]
+            *["model", "add", "--engine", engine, "--endpoint", endpoint, "--preprocess", f"{endpoint}.py", "--wait"]
         )
 
     def stop(self) -> None:
@@ -131,12 +150,13 @@ class Service:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Start a service with the endpoints moody (custom code), tensors, and prices (a table's model)."""
+    """Start a service with the endpoints moody and tensors (custom code), and patient (custom_async)."""
     found = Service(tmp_path_factory.mktemp("service"))
     try:
         found.run("create", "--name", "client tests")
         found.add("moody", CODE)
         found.add("tensors", TENSORS)
+        found.add("patient", PATIENT, "custom_async")
         yield found
     finally:
         found.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import threading
+import time
 
 import pytest
 from conftest import PATIENCE, Service
@@ -205,6 +206,8 @@ def test_feedback(service: Service, client: Client) -> None:
 
 
 def test_async(service: Service) -> None:
+    service.run("feedback", "set", "--endpoint", "moody", "--prediction", "got.y", "--wait")
+
     async def ask() -> None:
         async with AsyncClient(service.url, timeout=PATIENCE) as client:
             got = await asyncio.gather(*(client.predict("moody", {"i": i}) for i in range(50)))
@@ -215,18 +218,38 @@ def test_async(service: Service) -> None:
             assert await client.endpoints()
             with pytest.raises(InvalidInputError):
                 await client.ask("moody", {"do": "value error"})
+            answer = await client.ask("moody", {"y": "b"})
+            assert (await client.feedback("moody", "b", request_id=answer.request_id)).accepted == 1
+            assert (await client.feedback("moody", "b", request_id=answer.request_id)).duplicate == 1
+            rows = ({"request_id": f"async{i}", "truth": "a"} for i in range(3))
+            assert await client.feedback_many("moody", rows) == FeedbackCounts(accepted=3, joined=0, pending=3)
+            with pytest.raises(InvalidInputError, match="key"):
+                await client.feedback("moody", "b", key="x")
 
     asyncio.run(ask())
 
 
-def test_a_cancelled_request_is_cut(service: Service) -> None:
+def test_a_cancelled_request_is_ended_by_the_service(service: Service) -> None:
     async def ask() -> None:
-        async with AsyncClient(service.url, timeout=PATIENCE, max_connections=1) as client:
-            task = asyncio.create_task(client.predict("moody", {"do": "sleep", "seconds": 2}))
-            await asyncio.sleep(0.5)
+        async with AsyncClient(service.url, timeout=PATIENCE, max_connections=2) as client:
+            before = await client.predict("patient", {"do": "told"})
+            # Neither the code nor the deadline ends it before the test gives up.
+            long = 10 * PATIENCE
+            task = asyncio.create_task(client.predict("patient", {"seconds": long}, timeout=long))
+            begun = {**before, "begun": before["begun"] + 1}
+            await until(client, begun)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await client.predict("moody", {"x": 1}) == {"got": {"x": 1}}  # by the same thread
+            await until(client, {**begun, "ended": before["ended"] + 1})
+            # Both threads are free again.
+            got = await asyncio.gather(*(client.predict("moody", {"i": i}) for i in range(2)))
+            assert got == [{"got": {"i": i}} for i in range(2)]
+
+    async def until(client: AsyncClient, want: dict[str, int]) -> None:
+        end = time.monotonic() + PATIENCE
+        while (got := await client.predict("patient", {"do": "told"})) != want:
+            assert time.monotonic() < end, f"{got}, want {want}"
+            await asyncio.sleep(0.05)
 
     asyncio.run(ask())

@@ -29,11 +29,15 @@ def test_the_program_is_found_where_installers_put_it(tmp_path: Path, monkeypatc
 
 
 def make(folder: Path, out: str, platform: str) -> Path:
-    for name, text in (("binary", '#!/bin/sh\necho program "$@"\n'), ("sbom", "{}"), ("NOTICES", "licences")):
+    for name, text in (("binary", '#!/bin/sh\necho program "$@"\n'), ("sbom", "{}"), ("beside/NOTICES", "licences")):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
+    for name in ("man/clearml-serving.1.gz", *(f"completions/clearml-serving.{s}" for s in ("bash", "zsh", "fish"))):
+        (folder / "beside" / name).parent.mkdir(exist_ok=True)
+        (folder / "beside" / name).write_text(name)
     words = [sys.executable, TREE / "packaging" / "wheel.py", "--platform", platform, "--version", "v1.2.3-rc.1"]
-    for name in ("binary", "sbom", "NOTICES"):
-        words += ["--" + name.lower(), folder / name]
+    for name in ("binary", "sbom", "beside"):
+        words += ["--" + name, folder / name]
     env = {**os.environ, "SOURCE_DATE_EPOCH": "1800000000"}
     done = subprocess.run([*words, "--out", folder / out], env=env, capture_output=True, text=True, check=True)
     return Path(done.stdout.strip())
@@ -64,6 +68,13 @@ def test_the_wheel_is_installed_and_its_program_runs(tmp_path: Path) -> None:
         assert (
             subprocess.run([*words, "run", "m"], capture_output=True, text=True, check=True).stdout == "program run m\n"
         )
+    for name, content in (
+        ("man/man1/clearml-serving.1.gz", "man/clearml-serving.1.gz"),
+        ("bash-completion/completions/clearml-serving", "completions/clearml-serving.bash"),
+        ("zsh/site-functions/_clearml-serving", "completions/clearml-serving.zsh"),
+        ("fish/vendor_completions.d/clearml-serving.fish", "completions/clearml-serving.fish"),
+    ):
+        assert (environment / "share" / name).read_text() == content
     version = [python, "-c", "import clearml_serving_go as c; print(c.__version__)"]
     assert subprocess.run(version, capture_output=True, text=True, check=True).stdout == "1.2.3rc1\n"
 
