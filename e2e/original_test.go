@@ -99,6 +99,39 @@ func TestTheOriginalReadsOurConfigurationAsItReadsItsOwn(t *testing.T) {
 	}
 }
 
+// migrate check reads the services that the original's command line has stored.
+func TestServicesThatTheOriginalStoredCanBeChecked(t *testing.T) {
+	python := originalPython(t)
+	s := up(t)
+	s.python(t, python, filepath.Join(goldenFolder(), "generate.py"), t.TempDir())
+	var services struct {
+		Services []struct {
+			ID   string `json:"id"`
+			Name string `json:"name"`
+		} `json:"services"`
+	}
+	decode(t, s.must(t, "list", "--json"), &services)
+	want := map[string]string{ // what is said of a service beside how many endpoints it has
+		"golden metrics":                "metrics of m/*: matched nothing",
+		"golden config":                 "statistics are sent to Kafka at kafka:9092",
+		"golden add":                    ": 7 endpoints",
+		"golden auto-update":            ": 4 endpoints",
+		"golden only-original-slash":    "/lead: no request reached it because of its first slash",
+		"golden only-original-canary":   "canary /broken: endpoint m/2 does not exist",
+		"golden only-original-wildcard": ": 1 endpoint",
+	}
+	for _, service := range services.Services {
+		r := s.cli(t, "--id", service.ID, "migrate", "check")
+		if r.code != 0 || strings.Contains(r.out, "fail") || !strings.Contains(r.out, want[service.Name]) {
+			t.Errorf("%s: want 0 and %q, got %v", service.Name, want[service.Name], r)
+		}
+		delete(want, service.Name)
+	}
+	if len(want) > 0 || len(services.Services) < 20 {
+		t.Errorf("of %d services, none is one of %v", len(services.Services), want)
+	}
+}
+
 func value(t *testing.T, text string) any {
 	t.Helper()
 	var v any

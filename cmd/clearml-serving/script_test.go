@@ -123,9 +123,14 @@ func startServer(env *testscript.Env) error {
 	env.Setenv("CLEARML_API_ACCESS_KEY", s.access)
 	env.Setenv("CLEARML_API_SECRET_KEY", s.secret)
 	env.Setenv("ONNXRUNTIME", os.Getenv("CLEARML_SERVING_TEST_ONNXRUNTIME"))
-	models, err := filepath.Abs("../../onnxruntime/testdata")
-	env.Setenv("MODELS", models)
-	return err
+	for name, folder := range map[string]string{"MODELS": "../../onnxruntime/testdata", "ORIGINAL": "../../docker/testdata/original"} {
+		path, err := filepath.Abs(folder)
+		if err != nil {
+			return err
+		}
+		env.Setenv(name, path)
+	}
+	return nil
 }
 
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
